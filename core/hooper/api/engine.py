@@ -1,0 +1,399 @@
+"""The engine as front-ends see it: its use cases, in groups.
+
+Every verb raises the kinds of `hooper.api.errors`. Containers are named by id, unique id prefix or name
+(with or without a leading "/"); images by reference, id or unique id prefix (12 digits or more are
+usual); networks and volumes by name, networks also by id or prefix.
+"""
+
+from __future__ import annotations
+
+import socket
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from hooper.api.builder import BuildRequest, Progress
+from hooper.api.logs import LogEntry, LogQuery
+from hooper.api.isolation import Stats
+from hooper.api.model import (
+    Container,
+    ContainerConfig,
+    EndpointSettings,
+    Event,
+    Exec,
+    HostConfig,
+    ImageSummary,
+    NetworkingConfig,
+    Volume,
+)
+from hooper.api.network import Endpoint, Network
+from hooper.api.registry import Credentials, Descriptor
+
+Filters = Mapping[str, Sequence[str]]
+"""{"label": ["a", "b=c"], "status": ["running"]}: Docker's filters, in either wire form, parsed."""
+
+
+class ContainerCreate(msgspec.Struct, kw_only=True):
+    config: ContainerConfig
+    host_config: HostConfig = msgspec.field(default_factory=HostConfig)
+    networking: NetworkingConfig = msgspec.field(default_factory=NetworkingConfig)
+    name: str = ""
+    platform: str = ""
+
+
+class Created(msgspec.Struct, frozen=True):
+    id: str
+    warnings: Sequence[str] = ()
+
+
+class AttachOptions(msgspec.Struct, frozen=True, kw_only=True):
+    stdin: bool = False
+    stdout: bool = False
+    stderr: bool = False
+    detach_keys: str = ""
+    """Docker's notation, "ctrl-p,ctrl-q"; "" is that default. Looked for with a tty only."""
+    logs: bool = False
+    """Replay what was logged before."""
+    stream: bool = True
+
+
+class ExecCreate(msgspec.Struct, kw_only=True):
+    cmd: list[str]
+    user: str = ""
+    env: list[str] = []
+    working_dir: str = ""
+    tty: bool = False
+    privileged: bool = False
+    attach_stdin: bool = False
+    attach_stdout: bool = False
+    attach_stderr: bool = False
+    detach_keys: str = ""
+    console_size: tuple[int, int] | None = None
+    """Rows, columns."""
+
+
+class WaitResult(msgspec.Struct, frozen=True):
+    exit_code: int
+    error: str = ""
+
+
+class PathStat(msgspec.Struct, frozen=True):
+    """Of a path in a container. `mode` is Go's os.FileMode, as X-Docker-Container-Path-Stat has it."""
+
+    name: str
+    size: int
+    mode: int
+    mtime: str
+    link_target: str
+
+
+class Change(msgspec.Struct, frozen=True):
+    path: str
+    kind: int
+    """0 modified, 1 added, 2 deleted."""
+
+
+class Deleted(msgspec.Struct, frozen=True):
+    """What an image removal did: one of the two is set."""
+
+    untagged: str = ""
+    deleted: str = ""
+
+
+class Pruned(msgspec.Struct, frozen=True):
+    items: Sequence[str]
+    space: int
+
+
+class Containers(ABC):
+    @abstractmethod
+    async def create(self, request: ContainerCreate) -> Created:
+        """NotFound "No such image: …" makes clients pull. Nothing is left of one that fails."""
+
+    @abstractmethod
+    async def list(self, *, all: bool = False, limit: int = 0, filters: Filters | None = None) -> Sequence[Container]:
+        """Newest first. Without `all` and without a status filter only the running ones."""
+
+    @abstractmethod
+    async def get(self, name: str) -> Container: ...
+
+    @abstractmethod
+    async def start(self, name: str, *, detach_keys: str = "") -> None:
+        """NotModified if it runs. StartFailed carries the exit code for the shell."""
+
+    @abstractmethod
+    async def stop(self, name: str, *, signal: str = "", timeout: int | None = None) -> None:
+        """`timeout` in seconds, -1 waits for ever, None is the container's own. NotModified if it does
+        not run."""
+
+    @abstractmethod
+    async def restart(self, name: str, *, signal: str = "", timeout: int | None = None) -> None: ...
+
+    @abstractmethod
+    async def kill(self, name: str, signal: str = "SIGKILL") -> None:
+        """Conflict if it does not run."""
+
+    @abstractmethod
+    async def pause(self, name: str) -> None: ...
+
+    @abstractmethod
+    async def unpause(self, name: str) -> None: ...
+
+    @abstractmethod
+    async def rename(self, name: str, new_name: str) -> None: ...
+
+    @abstractmethod
+    async def update(self, name: str, changes: HostConfig) -> Sequence[str]:
+        """Changes the limits that are set in `changes`. Returns warnings."""
+
+    @abstractmethod
+    async def remove(self, name: str, *, force: bool = False, volumes: bool = False) -> None:
+        """Conflict if it runs and not `force`."""
+
+    @abstractmethod
+    async def wait(self, name: str, condition: str = "not-running") -> Awaitable[WaitResult]:
+        """Returns, once the wait is registered, what to await. Conditions: not-running, next-exit, removed."""
+
+    @abstractmethod
+    async def attach(self, name: str, options: AttachOptions, connection: socket.socket, received: bytes) -> None:
+        """Gives the connection to the container, and returns at once.
+
+        `received` are bytes that came after the request. The engine owns the connection from now on,
+        also when it raises; the container's monitor speaks on it directly: raw with a tty, else in
+        Docker's frames. A container that does not run yet is connected when it starts.
+        """
+
+    @abstractmethod
+    async def resize(self, name: str, height: int, width: int) -> None: ...
+
+    @abstractmethod
+    async def logs(self, name: str, query: LogQuery) -> AsyncIterator[Sequence[LogEntry]]:
+        """Checks, then returns the batches to iterate over."""
+
+    @abstractmethod
+    async def top(self, name: str, ps_args: str) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+        """Titles and rows, of the host's view, as `ps` with these arguments prints them."""
+
+    @abstractmethod
+    async def stats(self, name: str) -> Stats | None:
+        """None if it does not run."""
+
+    @abstractmethod
+    async def changes(self, name: str) -> Sequence[Change]: ...
+
+    @abstractmethod
+    async def export(self, name: str, output: int) -> None:
+        """Writes the file system as a tar to a descriptor."""
+
+    @abstractmethod
+    async def stat_path(self, name: str, path: str) -> PathStat: ...
+
+    @abstractmethod
+    async def get_archive(self, name: str, path: str, output: int) -> None:
+        """Writes a tar of the path, whose first entry has its base name, to a descriptor."""
+
+    @abstractmethod
+    async def put_archive(
+        self, name: str, path: str, archive: int, *, no_overwrite_dir_non_dir: bool = False, copy_uid_gid: bool = False
+    ) -> None:
+        """Unpacks a tar, read from a descriptor, in the directory `path`."""
+
+    @abstractmethod
+    async def commit(
+        self, name: str, *, reference: str = "", comment: str = "", author: str = "",
+        pause: bool = True, changes: Sequence[str] = (), config: ContainerConfig | None = None,
+    ) -> str:
+        """Makes an image of it and returns the image's id."""
+
+    @abstractmethod
+    async def prune(self, filters: Filters) -> Pruned: ...
+
+    @abstractmethod
+    async def exec_create(self, name: str, request: ExecCreate) -> str:
+        """Conflict if the container does not run."""
+
+    @abstractmethod
+    async def exec_start(
+        self, exec_id: str, connection: socket.socket | None, received: bytes, *,
+        tty: bool = False, console_size: tuple[int, int] | None = None,
+    ) -> None:
+        """Starts it; with a connection as `attach` does, None detached. StartFailed, with the connection
+        still the caller's."""
+
+    @abstractmethod
+    async def exec_resize(self, exec_id: str, height: int, width: int) -> None: ...
+
+    @abstractmethod
+    async def exec_get(self, exec_id: str) -> Exec: ...
+
+
+ProgressSink = Callable[[dict[str, Any]], Awaitable[None]]
+"""Takes one message of Docker's JSON progress stream: status, id, progressDetail…"""
+
+
+class Images(ABC):
+    @abstractmethod
+    async def list(self, *, all: bool = False, filters: Filters | None = None) -> Sequence[ImageSummary]: ...
+
+    @abstractmethod
+    async def get(self, name: str) -> ImageSummary:
+        """NotFound "No such image: NAME"."""
+
+    @abstractmethod
+    async def layer_sizes(self, image: ImageSummary) -> Sequence[int]:
+        """Bytes, uncompressed, of each layer, from the lowest on."""
+
+    @abstractmethod
+    async def pull(
+        self, reference: str, progress: ProgressSink, *, platform: str = "", all_tags: bool = False,
+        credentials: Credentials | None = None,
+    ) -> str:
+        """Returns the image's id. An error raised here is not yet in the progress stream."""
+
+    @abstractmethod
+    async def push(self, reference: str, progress: ProgressSink, *, credentials: Credentials | None = None) -> None:
+        """Without a tag: all tags of the name."""
+
+    @abstractmethod
+    async def tag(self, name: str, reference: str) -> None: ...
+
+    @abstractmethod
+    async def remove(self, name: str, *, force: bool = False, prune: bool = True) -> Sequence[Deleted]: ...
+
+    @abstractmethod
+    async def prune(self, filters: Filters) -> Pruned: ...
+
+    @abstractmethod
+    async def save(self, names: Sequence[str], output: int) -> None:
+        """Writes a tar, both an OCI layout and docker-save's, to a descriptor."""
+
+    @abstractmethod
+    async def load(self, archive: int, progress: ProgressSink) -> Sequence[str]:
+        """Reads such a tar (either kind, compressed or not); returns what was loaded."""
+
+    @abstractmethod
+    async def import_tar(
+        self, archive: int, *, reference: str = "", message: str = "", changes: Sequence[str] = (), platform: str = ""
+    ) -> str:
+        """Makes an image of one layer from a file system tar; returns its id."""
+
+    @abstractmethod
+    async def login(self, host: str, credentials: Credentials) -> str:
+        """Checks them; returns an identity token or ""."""
+
+    @abstractmethod
+    async def distribution(self, reference: str, credentials: Credentials | None = None) -> tuple[Descriptor, Sequence[Any]]:
+        """The registry's descriptor and the platforms."""
+
+
+class Networks(ABC):
+    @abstractmethod
+    async def create(self, network: Network) -> tuple[Network, Sequence[str]]:
+        """`id` and `created` are filled in by the engine. Conflict if the name exists. Returns warnings."""
+
+    @abstractmethod
+    async def list(self, filters: Filters | None = None) -> Sequence[Network]: ...
+
+    @abstractmethod
+    async def get(self, name: str) -> Network: ...
+
+    @abstractmethod
+    async def endpoints(self, network: Network) -> Sequence[Endpoint]:
+        """Those of running containers."""
+
+    @abstractmethod
+    async def remove(self, name: str) -> None:
+        """Forbidden for a predefined one or one in use."""
+
+    @abstractmethod
+    async def connect(self, name: str, container: str, settings: EndpointSettings) -> None: ...
+
+    @abstractmethod
+    async def disconnect(self, name: str, container: str, *, force: bool = False) -> None: ...
+
+    @abstractmethod
+    async def prune(self, filters: Filters) -> Pruned: ...
+
+
+class Volumes(ABC):
+    @abstractmethod
+    async def create(self, volume: Volume) -> Volume:
+        """The existing one, if the name exists with the same driver."""
+
+    @abstractmethod
+    async def list(self, filters: Filters | None = None) -> Sequence[Volume]: ...
+
+    @abstractmethod
+    async def get(self, name: str) -> Volume: ...
+
+    @abstractmethod
+    async def remove(self, name: str, *, force: bool = False) -> None:
+        """Conflict if a container uses it."""
+
+    @abstractmethod
+    async def users(self, name: str) -> int:
+        """How many containers use it."""
+
+    @abstractmethod
+    async def prune(self, filters: Filters) -> Pruned: ...
+
+
+class Builds(ABC):
+    @abstractmethod
+    def context_directory(self) -> AbstractAsyncContextManager[Path]:
+        """An empty private directory for an unpacked context; removed at the end."""
+
+    @abstractmethod
+    async def unpack_context(self, archive: int, directory: Path) -> None:
+        """Unpacks a context tar (compressed or not), confined to the directory."""
+
+    @abstractmethod
+    async def build(self, request: BuildRequest, progress: Progress) -> str:
+        """Returns the image's id; cancelling stops the running step and leaves nothing half-made."""
+
+    @abstractmethod
+    async def prune(self, filters: Filters, *, all: bool = False) -> Pruned: ...
+
+
+class Events(ABC):
+    @abstractmethod
+    def publish(self, event: Event) -> None: ...
+
+    @abstractmethod
+    def subscribe(self, since_ns: int = 0) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+        """Remembered events from `since_ns` on (0: none), then new ones as they come."""
+
+
+class System(ABC):
+    @abstractmethod
+    async def info(self) -> dict[str, Any]:
+        """GET /info, in Docker's names."""
+
+    @abstractmethod
+    async def version(self) -> dict[str, str]:
+        """Version, GitCommit, KernelVersion, Os, Arch, BuildTime."""
+
+    @abstractmethod
+    async def disk_usage(self) -> dict[str, int]:
+        """LayersSize, BuilderSize: bytes."""
+
+    @abstractmethod
+    async def plugins(self) -> Sequence[dict[str, Any]]:
+        """For `hooper plugin ls|inspect|doctor`: kind, name, summary, plugin, version, status (active, ok, skipped,
+        disabled, incompatible, error), reason, traceback."""
+
+
+class Engine(ABC):
+    """All use cases. An attribute a group."""
+
+    containers: Containers
+    images: Images
+    networks: Networks
+    volumes: Volumes
+    builds: Builds
+    events: Events
+    system: System

@@ -1,0 +1,157 @@
+"""Isolation backends: how the processes of a container are made and held apart.
+
+A backend runs *in the container's monitor*, a single-threaded process that was forked from the
+launcher and outlives the daemon. Its methods are therefore plain functions that may block for a
+moment; the launcher imported its module beforehand, so they must import nothing. The monitor
+is a child subreaper: it reaps every process whose pid a method returned.
+
+The engine describes the container as an OCI runtime spec (`hooper.api.oci`) plus the mounts of its
+root file system; the network namespace exists before `create`.
+(After the OCI runtime CLI: create, start, state, kill, delete.)
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from hooper.api import oci
+from hooper.api.driver import HostInfo
+from hooper.api.storage import Mount
+
+
+class Bundle(msgspec.Struct):
+    """A container as a backend sees it.
+
+    `directory` is volatile, the container's own, and the backend may keep files in it (their names
+    begin with the backend's). `spec.root.path` is the empty directory `directory/rootfs`, on which the
+    backend makes the `rootfs` mounts, in a mount namespace of the monitor's or the container's.
+    `netns` is a descriptor of the network namespace to enter, None to stay in the host's.
+    """
+
+    id: str
+    directory: Path
+    spec: oci.Spec
+    rootfs: tuple[Mount, ...]
+    netns: int | None = None
+    init: bool = False
+    """Run a small init as pid 1 that forwards signals and reaps (docker run --init)."""
+
+
+class Stdio(msgspec.Struct):
+    """The descriptors that become 0, 1 and 2 of a process. The monitor closes its copies.
+
+    With a `terminal` all three are None: the backend makes a pty in the container's own devpts, with
+    the slave as controlling terminal, and returns its master.
+    """
+
+    stdin: int | None = None
+    stdout: int | None = None
+    stderr: int | None = None
+    terminal: bool = False
+
+
+class Process(msgspec.Struct):
+    """A process that a backend made. The monitor waits for `pid`, in the host's pid namespace."""
+
+    pid: int
+    console: int | None = None
+    """Master of its pty; the monitor owns it from now on."""
+
+
+class Stats(msgspec.Struct):
+    """Counters and gauges of a container's cgroups; nanoseconds and bytes. None: not known."""
+
+    cpu_usage: int = 0
+    cpu_user: int = 0
+    cpu_system: int = 0
+    throttled_periods: int = 0
+    throttled_time: int = 0
+    periods: int = 0
+    memory_usage: int = 0
+    memory_limit: int | None = None
+    memory_stat: dict[str, int] = {}
+    oom_kills: int = 0
+    pids: int = 0
+    pids_limit: int | None = None
+    block_io: list[tuple[int, int, str, int]] = []
+    """(major, minor, "read" or "write", bytes)"""
+
+
+class IsolationBackend(ABC):
+    """One instance serves all containers of a launcher; it keeps no state about them in memory
+    other than between `create` and `start` of the same container."""
+
+    def __init__(self, name: str, config: Any) -> None:
+        self.name, self.config = name, config
+
+    def probe(self, host: HostInfo) -> None:
+        """Runs in the daemon. Raises SkipDriver with the reason if this host cannot run it."""
+
+    def preload(self, host: HostInfo) -> None:
+        """Runs once in the launcher: imports and computes what `create` and `exec` will need."""
+
+    @abstractmethod
+    def create(self, bundle: Bundle, stdio: Stdio) -> Process:
+        """Makes namespaces, cgroups, mounts and the first process, which waits for `start`.
+
+        Raises StartFailed or another HooperError and leaves nothing behind if it cannot.
+        """
+
+    @abstractmethod
+    def start(self, bundle: Bundle, process: Process) -> None:
+        """Lets the first process execute its program, and returns when it has.
+
+        StartFailed says in `why` what execve said, in Docker's words: `exec: "x": executable
+        file not found in $PATH` (127), `exec: "x": permission denied` (126), `exec: "/x":
+        stat /x: no such file or directory` (127). The process is gone then; `delete` follows.
+        """
+
+    @abstractmethod
+    def exec(self, bundle: Bundle, process: oci.Process, stdio: Stdio, init_pid: int) -> Process:
+        """Runs one more process in the running container; returns when it has been executed.
+
+        Errors as `start`.
+        """
+
+    def signal(self, bundle: Bundle, pid: int, signal: int) -> None:
+        """Sends a signal to a process that `create` or `exec` returned. A process that is gone is no
+        error. The default is kill(2)."""
+        import os  # noqa: PLC0415  always loaded
+
+        try:
+            os.kill(pid, signal)
+        except ProcessLookupError:
+            pass
+
+    @abstractmethod
+    def pause(self, bundle: Bundle) -> None:
+        """Freezes all processes; returns when they are."""
+
+    @abstractmethod
+    def resume(self, bundle: Bundle) -> None: ...
+
+    @abstractmethod
+    def update(self, bundle: Bundle, resources: oci.Resources) -> None:
+        """Applies the limits that are set in `resources`, and leaves the others."""
+
+    @abstractmethod
+    def stats(self, bundle: Bundle) -> Stats: ...
+
+    @abstractmethod
+    def processes(self, bundle: Bundle) -> list[int]:
+        """The pids, in the host's pid namespace, of all processes of the container."""
+
+    def oom_killed(self, bundle: Bundle) -> bool:
+        """The kernel killed a process of the container for memory. Asked before `delete`."""
+        return self.stats(bundle).oom_kills > 0
+
+    @abstractmethod
+    def delete(self, bundle: Bundle) -> None:
+        """Kills what still runs and removes cgroups and whatever `create` made outside `directory`.
+
+        Harmless if there is nothing. Also called for a container of an earlier monitor that died.
+        """

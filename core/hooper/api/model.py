@@ -1,0 +1,377 @@
+"""The engine's objects as values.
+
+Containers, images and volumes have the field names of the Docker Engine API (moby's api/swagger.yaml)
+when encoded, and Python's in code, so that a front-end decodes a request straight into them. Images
+are the OCI image-spec's (config.md).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+_SPECIAL = {
+    "uts_mode": "UTSMode",
+    "oom_killed": "OOMKilled",
+    "oom_kill_disable": "OomKillDisable",
+    "container_id_file": "ContainerIDFile",
+    "ipam_config": "IPAMConfig",
+    "network_id": "NetworkID",
+    "endpoint_id": "EndpointID",
+    "ip_address": "IPAddress",
+    "ip_prefix_len": "IPPrefixLen",
+    "global_ipv6_address": "GlobalIPv6Address",
+    "global_ipv6_prefix_len": "GlobalIPv6PrefixLen",
+    "ipv6_gateway": "IPv6Gateway",
+    "ipv4_address": "IPv4Address",
+    "ipv6_address": "IPv6Address",
+    "link_local_ips": "LinkLocalIPs",
+    "dns_names": "DNSNames",
+    "io_maximum_iops": "IOMaximumIOps",
+    "io_maximum_bandwidth": "IOMaximumBandwidth",
+    "rw": "RW",
+    "gw_priority": "GwPriority",
+}
+
+
+def docker_name(field: str) -> str:
+    """"exposed_ports" -> "ExposedPorts", with Docker's irregular ones."""
+    return _SPECIAL.get(field) or "".join(part.capitalize() for part in field.split("_"))
+
+
+class DockerStruct(msgspec.Struct, rename=docker_name, kw_only=True):
+    """Encodes with Docker's names. Unknown fields of a request are ignored, as dockerd does.
+
+    Clients send null for empty lists and maps: such fields are declared `| None`.
+    """
+
+
+Empty = dict[str, Any]
+
+
+class Healthcheck(DockerStruct, omit_defaults=True, kw_only=True):
+    """Durations in nanoseconds; 0 inherits."""
+
+    test: list[str] | None = None
+    interval: int = 0
+    timeout: int = 0
+    start_period: int = 0
+    start_interval: int = 0
+    retries: int = 0
+
+
+class ImageConfig(DockerStruct, omit_defaults=True, kw_only=True):
+    """The `config` object of an image: defaults for its containers."""
+
+    user: str = ""
+    exposed_ports: dict[str, Empty] | None = None
+    env: list[str] | None = None
+    entrypoint: list[str] | None = None
+    cmd: list[str] | None = None
+    healthcheck: Healthcheck | None = None
+    args_escaped: bool = False
+    volumes: dict[str, Empty] | None = None
+    working_dir: str = ""
+    labels: dict[str, str] | None = None
+    stop_signal: str = ""
+    on_build: list[str] | None = None
+    shell: list[str] | None = None
+
+
+class History(msgspec.Struct, omit_defaults=True, frozen=True):
+    created: str = ""
+    created_by: str = ""
+    author: str = ""
+    comment: str = ""
+    empty_layer: bool = False
+
+
+class RootFS(msgspec.Struct):
+    diff_ids: list[str] = []
+    type: str = "layers"
+
+
+class Image(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """OCI image-spec config.md. The digest of its encoded form is the image's id."""
+
+    architecture: str
+    os: str
+    config: ImageConfig = msgspec.field(default_factory=ImageConfig)
+    rootfs: RootFS = msgspec.field(default_factory=RootFS)
+    history: list[History] = []
+    created: str = ""
+    """RFC 3339, UTC."""
+    author: str = ""
+    variant: str = ""
+    os_version: str = msgspec.field(default="", name="os.version")
+
+
+class ImageSummary(msgspec.Struct, kw_only=True):
+    """A stored image."""
+
+    id: str
+    """"sha256:…" of its config."""
+    tags: list[str] = []
+    """Familiar references: "busybox:latest", "localhost:5000/a/b:1"."""
+    digests: list[str] = []
+    """Familiar references with digest: "busybox@sha256:…"."""
+    created: float = 0.0
+    size: int = 0
+    """Bytes of all layers, uncompressed."""
+    labels: dict[str, str] = {}
+    parent: str = ""
+    image: Image
+    chain: str = ""
+    """Chain id: the name of its topmost snapshot; "" for an image without layers."""
+    last_tagged: float = 0.0
+
+
+class ContainerConfig(ImageConfig, kw_only=True):
+    hostname: str = ""
+    domainname: str = ""
+    attach_stdin: bool = False
+    attach_stdout: bool = False
+    attach_stderr: bool = False
+    tty: bool = False
+    open_stdin: bool = False
+    stdin_once: bool = False
+    image: str = ""
+    network_disabled: bool = False
+    mac_address: str = ""
+    stop_timeout: int | None = None
+
+
+class PortMapping(DockerStruct, kw_only=True):
+    host_ip: str = ""
+    host_port: str = ""
+
+
+class RestartPolicy(DockerStruct, kw_only=True):
+    name: str = ""
+    """"" and "no", "always", "unless-stopped", "on-failure"."""
+    maximum_retry_count: int = 0
+
+
+class LogConfig(DockerStruct, kw_only=True):
+    type: str = ""
+    config: dict[str, str] | None = None
+
+
+class DeviceMapping(DockerStruct, kw_only=True):
+    path_on_host: str = ""
+    path_in_container: str = ""
+    cgroup_permissions: str = "rwm"
+
+
+class Ulimit(DockerStruct, kw_only=True):
+    name: str = ""
+    soft: int = 0
+    hard: int = 0
+
+
+class MountRequest(DockerStruct, kw_only=True):
+    """One --mount."""
+
+    type: str = "volume"
+    source: str = ""
+    target: str = ""
+    read_only: bool = False
+    consistency: str = ""
+    bind_options: dict[str, Any] | None = None
+    volume_options: dict[str, Any] | None = None
+    tmpfs_options: dict[str, Any] | None = None
+
+
+class HostConfig(DockerStruct, kw_only=True):
+    """What of a container is about its host. 0, "" and None inherit."""
+
+    binds: list[str] | None = None
+    container_id_file: str = ""
+    log_config: LogConfig = msgspec.field(default_factory=LogConfig)
+    network_mode: str = ""
+    port_bindings: dict[str, list[PortMapping] | None] | None = None
+    restart_policy: RestartPolicy = msgspec.field(default_factory=RestartPolicy)
+    auto_remove: bool = False
+    volume_driver: str = ""
+    volumes_from: list[str] | None = None
+    console_size: list[int] | None = None
+    annotations: dict[str, str] | None = None
+    cap_add: list[str] | None = None
+    cap_drop: list[str] | None = None
+    cgroupns_mode: str = ""
+    dns: list[str] | None = None
+    dns_options: list[str] | None = None
+    dns_search: list[str] | None = None
+    extra_hosts: list[str] | None = None
+    group_add: list[str] | None = None
+    ipc_mode: str = ""
+    cgroup: str = ""
+    links: list[str] | None = None
+    oom_score_adj: int = 0
+    pid_mode: str = ""
+    privileged: bool = False
+    publish_all_ports: bool = False
+    readonly_rootfs: bool = False
+    security_opt: list[str] | None = None
+    storage_opt: dict[str, str] | None = None
+    tmpfs: dict[str, str] | None = None
+    uts_mode: str = ""
+    userns_mode: str = ""
+    shm_size: int = 0
+    sysctls: dict[str, str] | None = None
+    runtime: str = ""
+    isolation: str = ""
+    cpu_shares: int = 0
+    memory: int = 0
+    nano_cpus: int = 0
+    cgroup_parent: str = ""
+    blkio_weight: int = 0
+    cpu_period: int = 0
+    cpu_quota: int = 0
+    cpu_realtime_period: int = 0
+    cpu_realtime_runtime: int = 0
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+    devices: list[DeviceMapping] | None = None
+    device_cgroup_rules: list[str] | None = None
+    memory_reservation: int = 0
+    memory_swap: int = 0
+    memory_swappiness: int | None = None
+    oom_kill_disable: bool | None = None
+    pids_limit: int | None = None
+    ulimits: list[Ulimit] | None = None
+    mounts: list[MountRequest] | None = None
+    masked_paths: list[str] | None = None
+    readonly_paths: list[str] | None = None
+    init: bool | None = None
+
+
+class EndpointIPAM(DockerStruct, kw_only=True):
+    ipv4_address: str = ""
+    ipv6_address: str = ""
+    link_local_ips: list[str] | None = None
+
+
+class EndpointSettings(DockerStruct, kw_only=True):
+    """A container's place in a network, asked for (ipam_config, aliases…) and as it is."""
+
+    ipam_config: EndpointIPAM | None = None
+    links: list[str] | None = None
+    aliases: list[str] | None = None
+    mac_address: str = ""
+    driver_opts: dict[str, str] | None = None
+    gw_priority: int = 0
+    network_id: str = ""
+    endpoint_id: str = ""
+    gateway: str = ""
+    ip_address: str = ""
+    ip_prefix_len: int = 0
+    ipv6_gateway: str = ""
+    global_ipv6_address: str = ""
+    global_ipv6_prefix_len: int = 0
+    dns_names: list[str] | None = None
+
+
+class NetworkingConfig(DockerStruct, kw_only=True):
+    endpoints_config: dict[str, EndpointSettings | None] | None = None
+
+
+class MountPoint(DockerStruct, kw_only=True):
+    """A mount of a container, as inspect shows it."""
+
+    type: str
+    """bind, volume or tmpfs."""
+    name: str = ""
+    source: str = ""
+    destination: str = ""
+    driver: str = ""
+    mode: str = ""
+    rw: bool = True
+    propagation: str = ""
+
+
+class ContainerState(DockerStruct, kw_only=True):
+    status: str = "created"
+    """created, running, paused, restarting, removing, exited, dead."""
+    pid: int = 0
+    exit_code: int = 0
+    error: str = ""
+    oom_killed: bool = False
+    started_at: str = "0001-01-01T00:00:00Z"
+    finished_at: str = "0001-01-01T00:00:00Z"
+
+    @property
+    def running(self) -> bool:
+        """A process of it lives: also paused and between two runs of a restart policy."""
+        return self.status in ("running", "paused", "restarting")
+
+
+class Container(DockerStruct, kw_only=True):
+    """A container as the engine stores it."""
+
+    id: str
+    name: str
+    """Without the leading slash."""
+    created: str
+    config: ContainerConfig
+    host_config: HostConfig
+    state: ContainerState = msgspec.field(default_factory=ContainerState)
+    image_id: str = ""
+    path: str = ""
+    args: list[str] = []
+    networks: dict[str, EndpointSettings] = {}
+    """By network name, in order of connection."""
+    ports: dict[str, list[PortMapping] | None] = {}
+    """"80/tcp": where it is published now; None: exposed only."""
+    sandbox_id: str = ""
+    mounts: list[MountPoint] = []
+    driver: str = ""
+    """Storage driver."""
+    runtime: str = ""
+    """Isolation backend."""
+    log_driver: str = ""
+    log_path: str = ""
+    restart_count: int = 0
+    platform: str = "linux"
+
+
+class Volume(DockerStruct, kw_only=True):
+    name: str
+    driver: str = "local"
+    mountpoint: str = ""
+    created_at: str = ""
+    labels: dict[str, str] | None = None
+    options: dict[str, str] | None = None
+    scope: str = "local"
+    anonymous: bool = False
+
+
+class Exec(DockerStruct, kw_only=True):
+    """One more process of a container."""
+
+    id: str
+    container_id: str
+    args: list[str]
+    user: str = ""
+    env: list[str] = []
+    working_dir: str = ""
+    tty: bool = False
+    privileged: bool = False
+    attach_stdin: bool = False
+    attach_stdout: bool = False
+    attach_stderr: bool = False
+    detach_keys: str = ""
+    running: bool = False
+    exit_code: int | None = None
+    pid: int = 0
+
+
+class Event(msgspec.Struct, frozen=True):
+    """Something that happened. Types and actions are Docker's."""
+
+    type: str
+    action: str
+    id: str
+    time_ns: int
+    attributes: dict[str, str] = {}

@@ -1,0 +1,256 @@
+"""What daemon, launcher, monitor and workers say to each other.
+
+All channels are SOCK_SEQPACKET unix sockets: one datagram is one message, msgpack of one of the structs
+below (tagged), with its descriptors in the same datagram (SCM_RIGHTS) in the order that the struct's
+comment gives. A message of more than `INLINE_MAX` bytes travels in a sealed memfd, the first
+descriptor, and the datagram is empty.
+
+    daemon ──Spawn──> launcher          one long-lived pair, made before the launcher is forked
+    daemon <──Spawned/Failed── launcher
+    daemon <────> monitor               a pair that goes along with Spawn; later daemons connect to
+                                        `monitor.sock` in the container's directory and begin with Hello
+"""
+
+from __future__ import annotations
+
+from typing import Union
+
+import msgspec
+
+from hooper.api import oci
+from hooper.api.isolation import Bundle, Stats
+from hooper.api.logs import LogTarget
+
+INLINE_MAX = 64 * 1024
+MONITOR_SOCKET = "monitor.sock"
+EXIT_FILE = "exit.json"
+"""An `Exited`, as JSON, written in the bundle directory and fsynced before it is sent."""
+
+
+class Message(msgspec.Struct, tag=True, omit_defaults=True):
+    pass
+
+
+# --- daemon to launcher ---------------------------------------------------------------------------
+
+
+class Spawn(Message, kw_only=True):
+    """Fork a monitor for a container.
+
+    Descriptors: the monitor's end of its pair; the network namespace if `netns` is "given";
+    then for each of `attached` its connection.
+    """
+
+    bundle: Bundle
+    backend: str
+    netns: str
+    """new (make one, with lo up, and answer with `Sandbox`), host, or given."""
+    log_driver: str
+    """ "" or "none": nothing is kept."""
+    log: LogTarget | None = None
+    stdin: bool = False
+    """OpenStdin: keep a pipe (or the pty) for stdin; otherwise stdin is /dev/null."""
+    stdin_once: bool = False
+    tty: bool = False
+    console_size: tuple[int, int] | None = None
+    attached: list[Attach] = []
+    disable_ipv6: bool = False
+    sysctls: dict[str, str] = {}
+    """net.* only, set in the new network namespace."""
+
+
+class Attach(Message, kw_only=True):
+    """Also sent to a running monitor. Descriptor: the connection."""
+
+    stdin: bool = False
+    stdout: bool = False
+    stderr: bool = False
+    detach_keys: bytes = b"\x10\x11"
+    received: bytes = b""
+    exec_id: str = ""
+    """"": the container's own streams."""
+
+
+class Failed(Message, kw_only=True):
+    """Answer to any request: `error` is `hooper.api.errors.to_wire`'s."""
+
+    error: dict[str, str | int]
+    id: int = 0
+
+
+# --- daemon to monitor ----------------------------------------------------------------------------
+# Requests carry an `id`; the answer (Done, Failed or as noted) repeats it.
+
+
+class Hello(Message, kw_only=True):
+    """First message of a daemon that connects; the monitor answers with `Status`."""
+
+    id: int
+
+
+class Start(Message, kw_only=True):
+    """The network is ready: execute the program. Answered by Started or Failed.
+
+    Descriptors: any number of sockets, kept open as long as the container lives.
+    """
+
+    id: int
+
+
+class Hold(Message, kw_only=True):
+    """Descriptors to keep open as long as the container lives, under a name (`network connect`)."""
+
+    id: int
+    name: str
+
+
+class Unhold(Message, kw_only=True):
+    id: int
+    name: str
+
+
+class Signal(Message, kw_only=True):
+    id: int
+    signal: int
+    exec_id: str = ""
+
+
+class Resize(Message, kw_only=True):
+    id: int
+    height: int
+    width: int
+    exec_id: str = ""
+
+
+class StartExec(Message, kw_only=True):
+    """Descriptor: the connection, if `attach` is given. Answered by Started or Failed."""
+
+    id: int
+    exec_id: str
+    process: oci.Process
+    attach: Attach | None = None
+    stdin: bool = False
+
+
+class Pause(Message, kw_only=True):
+    id: int
+
+
+class Resume(Message, kw_only=True):
+    id: int
+
+
+class Update(Message, kw_only=True):
+    id: int
+    resources: oci.Resources
+
+
+class GetStats(Message, kw_only=True):
+    """Answered by StatsAnswer."""
+
+    id: int
+
+
+class GetProcesses(Message, kw_only=True):
+    """Answered by ProcessesAnswer."""
+
+    id: int
+
+
+class GetSandbox(Message, kw_only=True):
+    """Answered by Sandbox with the namespace's descriptor."""
+
+    id: int
+
+
+class Release(Message, kw_only=True):
+    """Sent after `Exited` has been recorded: the monitor may go. No answer."""
+
+
+# --- monitor to daemon ----------------------------------------------------------------------------
+
+
+class Sandbox(Message, kw_only=True):
+    """Descriptor: the network namespace. `id` 0: unasked, after Spawn with netns "new"."""
+
+    id: int = 0
+
+
+class Created(Message, kw_only=True):
+    """Unasked, after Spawn: the first process exists and waits for Start. Failed (id 0) otherwise,
+    and the monitor ends after it."""
+
+    pid: int
+
+
+class Started(Message, kw_only=True):
+    id: int
+    pid: int
+    time_ns: int
+
+
+class Done(Message, kw_only=True):
+    id: int
+
+
+class Status(Message, kw_only=True):
+    """The answer to Hello. `started` False: still waiting for Start."""
+
+    id: int
+    pid: int
+    started: bool
+    paused: bool
+    started_ns: int
+    execs: dict[str, int] = {}
+    """Running ones: exec id to pid."""
+
+
+class StatsAnswer(Message, kw_only=True):
+    id: int
+    stats: Stats
+
+
+class ProcessesAnswer(Message, kw_only=True):
+    id: int
+    pids: list[int]
+
+
+class Exited(Message, kw_only=True):
+    """The container ended. All output has been logged and sent to those attached."""
+
+    exit_code: int
+    """128 + n for signal n."""
+    oom_killed: bool
+    time_ns: int
+
+
+class ExecExited(Message, kw_only=True):
+    exec_id: str
+    exit_code: int
+    time_ns: int
+
+
+# --- workers --------------------------------------------------------------------------------------
+
+
+class Call(Message, kw_only=True):
+    """To the worker server, with the descriptors of the call after the answer's own channel (first)."""
+
+    function: str
+    arguments: bytes
+    """msgpack."""
+
+
+class Return(Message, kw_only=True):
+    value: bytes
+    """msgpack."""
+
+
+ToMonitor = Union[
+    Hello, Start, Hold, Unhold, Attach, Signal, Resize, StartExec, Pause, Resume, Update,
+    GetStats, GetProcesses, GetSandbox, Release,
+]
+FromMonitor = Union[
+    Sandbox, Created, Started, Done, Failed, Status, StatsAnswer, ProcessesAnswer, Exited, ExecExited,
+]
+
