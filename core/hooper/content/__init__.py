@@ -1,0 +1,1 @@
+"""Content: blobs by digest, layers as tar streams."""

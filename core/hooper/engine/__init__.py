@@ -1,0 +1,1 @@
+"""The use cases: what happens to containers, images, networks, volumes and builds."""

@@ -1,0 +1,1 @@
+"""Thin typed wrappers of what the kernel offers."""

@@ -1,0 +1,1 @@
+"""Durable metadata: sqlite, its schema and the lock of a data root."""

@@ -1,0 +1,1 @@
+"""The conformance kit: what plugin authors run against their drivers."""
