@@ -333,6 +333,8 @@ class Container(DockerStruct, kw_only=True):
     log_driver: str = ""
     log_path: str = ""
     restart_count: int = 0
+    stopped_by_user: bool = False
+    """Its restart policy rests until somebody starts it."""
     platform: str = "linux"
 
 

@@ -1,0 +1,170 @@
+"""Manifests, indexes and image configurations as values (OCI image-spec manifest.md, image-index.md, config.md;
+Docker's image manifest version 2, schema 2, which differs in its media types alone)."""
+
+from __future__ import annotations
+
+import hashlib
+import platform as host_platform
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from hooper.api.errors import DataLoss, InvalidArgument, NotFound, Unsupported
+from hooper.api.model import Image
+from hooper.api.registry import Descriptor, Manifest, Platform
+
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+OCI_LAYER_TAR = "application/vnd.oci.image.layer.v1.tar"
+
+MANIFEST_TYPES = (DOCKER_MANIFEST, OCI_MANIFEST)
+INDEX_TYPES = (DOCKER_INDEX, OCI_INDEX)
+ACCEPTED = (OCI_INDEX, DOCKER_INDEX, OCI_MANIFEST, DOCKER_MANIFEST)
+_SCHEMA1 = (
+    "application/vnd.docker.distribution.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v1+prettyjws",
+)
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "i386": "386", "i686": "386", "armv7l": "arm", "armv6l": "arm"}
+_ARM_VARIANTS = ("v8", "v7", "v6", "v5")
+
+
+class ImageManifest(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel"):
+    schema_version: int
+    media_type: str = ""
+    config: Descriptor
+    layers: list[Descriptor]
+    subject: Descriptor | None = None
+    annotations: dict[str, str] | None = None
+
+
+class Index(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel"):
+    """One manifest a platform (Docker's manifest list)."""
+
+    schema_version: int
+    media_type: str = ""
+    manifests: list[Descriptor]
+    annotations: dict[str, str] | None = None
+
+
+def digest_of(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def make_manifest(value: ImageManifest | Index) -> Manifest:
+    """Encodes with Docker's indentation of three spaces, so that it reads as others' do."""
+    content = msgspec.json.format(msgspec.json.encode(value), indent=3)
+    return Manifest(Descriptor(value.media_type, digest_of(content), len(content)), content)
+
+
+def parse_manifest(manifest: Manifest, name: str) -> ImageManifest | Index:
+    """What the bytes say. `name` is for messages.
+
+    Unsupported for the obsolete schema 1 and for media types that are no image; DataLoss if damaged.
+    """
+    try:
+        head = msgspec.json.decode(manifest.content, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise DataLoss(f"the manifest of {name} is damaged", str(error), "Push the image again.") from error
+    kind = head.get("mediaType") or manifest.descriptor.media_type
+    if head.get("schemaVersion") == 1 or kind in _SCHEMA1:
+        raise Unsupported(
+            f"the manifest of {name} has the obsolete schema version 1",
+            "its layers cannot be verified",
+            "Push the image again with a current tool.",
+        )
+    is_index = "manifests" in head and kind not in MANIFEST_TYPES
+    wanted: type[ImageManifest] | type[Index] = Index if is_index else ImageManifest
+    if kind and kind not in (*MANIFEST_TYPES, *INDEX_TYPES):
+        raise Unsupported(f"{name} is not an image", f"its media type is {kind}")
+    try:
+        parsed = msgspec.json.decode(manifest.content, type=wanted)
+    except msgspec.DecodeError as error:
+        raise DataLoss(f"the manifest of {name} is damaged", str(error), "Push the image again.") from error
+    parsed.media_type = kind or (OCI_INDEX if is_index else OCI_MANIFEST)
+    return parsed
+
+
+def check_image(manifest: ImageManifest, name: str) -> None:
+    """Unsupported if the manifest is some other artifact (a chart, a signature)."""
+    if manifest.config.media_type not in (DOCKER_CONFIG, OCI_CONFIG, "application/octet-stream", ""):
+        raise Unsupported(f"{name} is not an image", f"its configuration is of media type {manifest.config.media_type}")
+
+
+def decode_image(config: bytes, name: str) -> Image:
+    """An image configuration; null members, which some tools write, count as absent. DataLoss if damaged."""
+    try:
+        raw = msgspec.json.decode(config, type=dict[str, Any])
+        raw = {"architecture": "", "os": "linux", **_without_nulls(raw)}
+        for part in ("config", "rootfs"):
+            if part in raw:
+                raw[part] = _without_nulls(raw[part])
+        return msgspec.convert(raw, Image)
+    except (msgspec.DecodeError, msgspec.ValidationError, AttributeError) as error:
+        raise DataLoss(f"the configuration of {name} is damaged", str(error), "Build or push it again.") from error
+
+
+def _without_nulls(value: dict[str, Any]) -> dict[str, Any]:
+    return {key: item for key, item in value.items() if item is not None}
+
+
+def host_architecture() -> str:
+    """This host's, in Go's words."""
+    machine = host_platform.machine()
+    return _ARCHITECTURES.get(machine, machine)
+
+
+def parse_platform(text: str) -> Platform:
+    """ "linux/arm64/v8", "arm64" or "linux"; "" is this host. InvalidArgument otherwise."""
+    parts = text.lower().split("/") if text else []
+    if len(parts) > 3 or not all(part and part.replace("_", "").replace("-", "").isalnum() for part in parts):
+        raise InvalidArgument(f'"{text}" is not a platform', remedy="Write OS/ARCHITECTURE[/VARIANT], as linux/amd64.")
+    if len(parts) == 1:
+        parts = [parts[0], host_architecture()] if parts[0] in ("linux", "windows") else ["linux", parts[0]]
+    os, architecture, variant = [*parts, "", "", ""][:3]
+    architecture = _ARCHITECTURES.get(architecture, architecture) or host_architecture()
+    return Platform(os=os or "linux", architecture=architecture, variant=variant)
+
+
+def platform_name(platform: Platform) -> str:
+    return "/".join(part for part in (platform.os, platform.architecture, platform.variant) if part)
+
+
+def choose(index: Index, wanted: Platform) -> Descriptor:
+    """The manifest for a platform; the first of the best. NotFound with Docker's text if there is none."""
+    candidates = [entry for entry in index.manifests if entry.media_type in (*MANIFEST_TYPES, *INDEX_TYPES, "")]
+    for variant in _acceptable_variants(wanted):
+        for entry in candidates:
+            if entry.platform is not None and _matches(entry.platform, wanted, variant):
+                return entry
+    for entry in candidates:
+        if entry.platform is None:
+            return entry
+    raise NotFound(
+        f"no matching manifest for {platform_name(wanted)} in the manifest list entries",
+        remedy=f"There are: {', '.join(_platform_names(index.manifests)) or 'none'}.",
+    )
+
+
+def _acceptable_variants(wanted: Platform) -> Sequence[str]:
+    if wanted.architecture == "arm":
+        first = wanted.variant or "v7"
+        start = _ARM_VARIANTS.index(first) if first in _ARM_VARIANTS else 0
+        return (first, *_ARM_VARIANTS[start:], "")
+    if wanted.architecture == "arm64":
+        return (wanted.variant or "v8", "v8", "")
+    return (wanted.variant, "") if wanted.variant else ("", "*")
+
+
+def _matches(platform: Platform, wanted: Platform, variant: str) -> bool:
+    same = platform.os == wanted.os and platform.architecture == wanted.architecture
+    return same and variant in ("*", platform.variant)
+
+
+def _platform_names(manifests: Sequence[Descriptor]) -> list[str]:
+    return [platform_name(entry.platform) for entry in manifests if entry.platform and entry.platform.os != "unknown"]

@@ -1,0 +1,75 @@
+"""What the parts of the engine share: the host's chosen drivers and the engine's own services."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hooper.api.driver import HostInfo, Workers
+from hooper.api.logs import LogDriver, LogTarget
+from hooper.api.model import Container
+from hooper.api.storage import StorageDriver
+from hooper.engine.events import EventService
+from hooper.engine.store import ContainerStore
+from hooper.engine.volumes import VolumeService
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+    from hooper.engine.images import ImageService
+    from hooper.engine.networks import NetworkService
+    from hooper.plugins.selection import Selector
+    from hooper.runtime.client import Launcher
+
+
+@dataclass
+class Core:
+    """One per daemon. `tasks` runs what outlives a request."""
+
+    host: HostInfo
+    storage: StorageDriver
+    storage_name: str
+    launcher: Launcher
+    workers: Workers
+    store: ContainerStore
+    images: ImageService
+    networks: NetworkService
+    volumes: VolumeService
+    events: EventService
+    selector: Selector
+    log_drivers: Mapping[str, LogDriver]
+    default_log_driver: str
+    default_runtime: str
+    tasks: TaskGroup
+    log: Any
+    runtimes: set[str] = field(default_factory=set)
+    """Isolation backends that were found to work."""
+
+    def data_dir(self, container_id: str) -> Path:
+        """Durable files of a container: log, hosts…"""
+        return self.host.data_root / "containers" / container_id
+
+    def run_dir(self, container_id: str) -> Path:
+        """Volatile files of a container: its monitor's socket, its root's mount point."""
+        return self.host.exec_root / "containers" / container_id
+
+    def log_target(self, container: Container) -> LogTarget:
+        return LogTarget(
+            container_id=container.id,
+            container_name=container.name,
+            image=container.config.image,
+            directory=self.data_dir(container.id),
+            options=container.host_config.log_config.config or {},
+            labels=container.config.labels or {},
+        )
+
+    def emit(self, container: Container, action: str, **attributes: str) -> None:
+        """A container event, with the attributes that Docker gives to each."""
+        self.events.emit(
+            "container",
+            action,
+            container.id,
+            {"image": container.config.image, "name": container.name, **(container.config.labels or {}), **attributes},
+        )

@@ -1,0 +1,202 @@
+"""The engine, put together from a host's configuration."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from hooper.api.driver import Driver, DriverContext, HostInfo
+from hooper.api.engine import Engine
+from hooper.api.logs import LogDriver
+from hooper.api.registry import RegistryDriver
+from hooper.api.specs import DriverSpec, Kind
+from hooper.config import Config
+from hooper.content.store import ContentStore
+from hooper.engine.build_runner import BuildRunner
+from hooper.engine.builds import BuildService
+from hooper.engine.containers import ContainerService
+from hooper.engine.core import Core
+from hooper.engine.events import EventService
+from hooper.engine.gc import Collector
+from hooper.engine.images import ImageService
+from hooper.engine.init_layer import InitLayers
+from hooper.engine.networks import NetworkService
+from hooper.engine.store import ContainerStore
+from hooper.engine.strays import sweep
+from hooper.engine.system import SystemService
+from hooper.engine.volumes import VolumeService
+from hooper.linux.host import host_info
+from hooper.plugins.manager import PluginTable, load_plugins
+from hooper.plugins.selection import Selector, imported
+from hooper.runtime.client import Launcher
+from hooper.runtime.workers import WorkerServer
+from hooper.state.database import Database, DriverState
+from hooper.state.lock import RootLock
+
+
+class LocalEngine(Engine):
+    """The use cases on this host's drivers."""
+
+    def __init__(self, core: Core, containers: ContainerService, system: SystemService, builds: BuildService) -> None:
+        self.core = core
+        self.containers: ContainerService = containers
+        self.images = core.images
+        self.networks = core.networks
+        self.volumes = core.volumes
+        self.events = core.events
+        self.system = system
+        self.builds = builds
+
+
+class Parts:
+    """Makes drivers and closes them at the end."""
+
+    def __init__(self, host: HostInfo, database: Database, workers: WorkerServer, log: Any) -> None:
+        self.host, self.database, self.workers, self.log = host, database, workers, log
+        self.engine: LocalEngine | None = None
+        self._open: list[Driver] = []
+
+    def context(self, kind: Kind, spec: DriverSpec, settings: Any) -> DriverContext:
+        name = f"{kind}-{spec.name}"
+        data_dir = self.host.data_root / "drivers" / name
+        data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
+        exec_dir = self.host.exec_root / "drivers" / name
+        exec_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return DriverContext(
+            name=spec.name,
+            config=settings,
+            host=self.host,
+            data_dir=data_dir,
+            exec_dir=exec_dir,
+            state=DriverState(self.database, name),
+            workers=self.workers,
+            log=self.log.bind(driver=name),
+        )
+
+    def make(self, kind: Kind, spec: DriverSpec, settings: Any) -> Any:
+        factory = imported(spec.factory)
+        if kind in (Kind.ISOLATION, Kind.LOG):
+            return factory(spec.name, settings)
+        context = self.context(kind, spec, settings)
+        if kind is Kind.FRONTEND:
+            return factory(context, self.engine)
+        driver = factory(context)
+        if isinstance(driver, Driver):
+            self._open.append(driver)
+        return driver
+
+    async def aclose(self) -> None:
+        for driver in reversed(self._open):
+            try:
+                await driver.aclose()
+            # One driver's failure must not keep the others open.
+            except Exception as error:  # noqa: BLE001
+                self.log.warning("driver did not close", driver=driver.context.name, error=str(error))
+
+
+@asynccontextmanager
+async def open_engine(config: Config, log: Any) -> AsyncIterator[tuple[LocalEngine, Selector]]:
+    """Opens everything that the configuration names and takes over what an earlier daemon left running."""
+    data_root, exec_root = Path(config["daemon.data_root"]), Path(config["daemon.exec_root"])
+    async with AsyncExitStack() as stack:
+        stack.enter_context(RootLock(data_root, exec_root))
+        database = Database(data_root / "hooper.db")
+        stack.callback(database.close)
+        host = host_info(data_root, exec_root)
+        workers = WorkerServer()
+        stack.push_async_callback(workers.aclose)
+        parts = Parts(host, database, workers, log)
+        stack.push_async_callback(parts.aclose)
+        table = load_plugins(config["plugins.disabled"])
+        selector = Selector(table, config, parts.make, host)
+        launcher = await stack.enter_async_context(_launcher(selector, host, log))
+        tasks = await stack.enter_async_context(anyio.create_task_group())
+        stack.callback(tasks.cancel_scope.cancel)
+        engine = await _assemble(selector, parts, launcher, tasks, table, log)
+        await engine.containers.lifecycle.reconcile()
+        await sweep(engine.core)
+        yield engine, selector
+
+
+@asynccontextmanager
+async def _launcher(selector: Selector, host: HostInfo, log: Any) -> AsyncIterator[Launcher]:
+    backends = selector.declared(Kind.ISOLATION)
+    loggers = selector.declared(Kind.LOG)
+    launcher = Launcher(backends, loggers, host, log)
+    await launcher.start()
+    try:
+        yield launcher
+    finally:
+        await launcher.aclose()
+
+
+async def _assemble(
+    selector: Selector, parts: Parts, launcher: Launcher, tasks: Any, table: PluginTable, log: Any
+) -> LocalEngine:
+    host, database = parts.host, parts.database
+    storage_record, storage = await selector.choose(Kind.STORAGE)
+    runtime, _ = await selector.choose_isolation("")
+    log_record, _ = await selector.choose(Kind.LOG)
+    volume_record, volume_driver = await selector.choose(Kind.VOLUME)
+    log_drivers: dict[str, LogDriver] = await selector.every(Kind.LOG)
+    events, store = EventService(), ContainerStore(database)
+    content = ContentStore(host.data_root / "content")
+    init_layers = InitLayers(storage, parts.workers)
+    collector = Collector(database, content, storage, init_layers.drop)
+    networks = NetworkService(database, await selector.every(Kind.NETWORK), events.emit, log)
+    images = ImageService(
+        database, content, storage, storage_record.spec.name, _registries(selector), events.emit, parts.workers, collector, log
+    )
+    core = Core(
+        host=host,
+        storage=storage,
+        storage_name=storage_record.spec.name,
+        launcher=launcher,
+        workers=parts.workers,
+        store=store,
+        images=images,
+        networks=networks,
+        volumes=VolumeService(
+            database,
+            {**await selector.every(Kind.VOLUME), volume_record.spec.name: volume_driver},
+            volume_record.spec.name,
+            events,
+        ),
+        events=events,
+        selector=selector,
+        log_drivers=log_drivers,
+        default_log_driver=log_record.spec.name,
+        default_runtime=runtime.spec.name,
+        tasks=tasks,
+        log=log,
+        runtimes={runtime.spec.name},
+    )
+    await networks.ensure_defaults()
+    containers = ContainerService(core, init_layers)
+    images.containers_using = containers.using_image
+    _, builder = await selector.choose(Kind.BUILDER)
+    builds = BuildService(
+        database, images, storage, parts.workers, builder, BuildRunner(core, init_layers), host.data_root / "builds", events.emit, log
+    )
+    engine = LocalEngine(core, containers, SystemService(core, table, database), builds)
+    parts.engine = engine
+    return engine
+
+
+def _registries(selector: Selector) -> Any:
+    hosts: dict[str, str] = selector.config["registry.hosts"]
+    opened: dict[str, RegistryDriver] = {}
+
+    async def registry_for(host: str) -> RegistryDriver:
+        name = hosts.get(host, "")
+        if name not in opened:
+            opened[name] = (await selector.choose(Kind.REGISTRY, name))[1]
+        return opened[name]
+
+    return registry_for
+
+

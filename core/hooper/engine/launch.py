@@ -1,0 +1,267 @@
+"""One start of a container: everything between its record and its running program."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import anyio
+
+from hooper.api.errors import Conflict, HooperError, NotFound
+from hooper.api.isolation import Bundle
+from hooper.api.model import Container
+from hooper.api.network import Endpoint, SandboxMode
+from hooper.api.storage import Mount
+from hooper.engine import etc_files, mounts, ports, spec
+from hooper.engine.core import Core
+from hooper.runtime.client import MonitorClient
+from hooper.runtime.protocol import Attach, Started, Spawn
+
+
+@dataclass
+class Live:
+    """A container whose monitor is there."""
+
+    container: Container
+    monitor: MonitorClient
+    ended: anyio.Event = field(default_factory=anyio.Event)
+    """Set when its exit has been recorded."""
+
+
+Pending = Sequence[tuple[Attach, socket.socket]]
+
+
+class Starter:
+    """Starts containers; knows nothing of what becomes of them afterwards."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._bases = RunDirectories(core)
+
+    async def launch(
+        self, container: Container, attached: Pending, live: dict[str, Live], rootfs: Sequence[Mount] | None = None
+    ) -> tuple[Live, Started]:
+        """Makes sandbox, network, mounts and process, and lets the program run.
+
+        `rootfs` takes the place of the container's own snapshot.
+        Whatever was made for a start that fails is undone before the error is raised.
+        """
+        self._bases.make(container.id)
+        endpoints: list[Endpoint] = []
+        descriptors: list[int] = []
+        monitor: MonitorClient | None = None
+        try:
+            spawn, endpoints = await self._plan(container, attached, descriptors, live, rootfs)
+            monitor = await self._core.launcher.spawn(
+                spawn, [*descriptors, *(connection.fileno() for _, connection in attached)]
+            )
+            held = await self._connect(container, monitor, endpoints)
+            try:
+                await monitor.created()
+                started = await monitor.start(held)
+            finally:
+                _close(held)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self._undo(container, monitor)
+            raise
+        finally:
+            _close(descriptors)
+        return Live(container, monitor), started
+
+    async def _connect(self, container: Container, monitor: MonitorClient, endpoints: list[Endpoint]) -> list[int]:
+        """Joins the networks while the monitor makes the rest; returns the descriptors it is to keep."""
+        if not endpoints:
+            container.ports = ports.shown(container, ())
+            return []
+        held: list[int] = []
+        bound = []
+        sandbox = await monitor.sandbox()
+        try:
+            for endpoint in endpoints:
+                result = await self._core.networks.join(endpoint, sandbox)
+                held += result.reservations
+                bound += result.ports
+        except BaseException:
+            _close(held)
+            raise
+        finally:
+            os.close(sandbox)
+        container.ports = ports.shown(container, bound)
+        return held
+
+    async def _undo(self, container: Container, monitor: MonitorClient | None) -> None:
+        if monitor is not None:
+            await monitor.aclose()
+        await self._core.networks.leave(container.id, None)
+        await self.release_volumes(container)
+        self.clean(container.id)
+
+    def clean(self, container_id: str) -> None:
+        """Removes the volatile files of a container that has ended."""
+        shutil.rmtree(self._core.run_dir(container_id), ignore_errors=True)
+
+    async def release_volumes(self, container: Container) -> None:
+        for point in container.mounts:
+            if point.type == "volume":
+                with suppress(NotFound):
+                    await self._core.volumes.unmount(point.name, container.id)
+
+    async def _plan(
+        self,
+        container: Container,
+        attached: Pending,
+        descriptors: list[int],
+        live: dict[str, Live],
+        rootfs: Sequence[Mount] | None,
+    ) -> tuple[Spawn, list[Endpoint]]:
+        core = self._core
+        config = container.config
+        mode = core.networks.sandbox_mode(container.host_config.network_mode)
+        endpoints: list[Endpoint] = []
+        if mode is SandboxMode.SHARED:
+            descriptors.append(await self._shared_sandbox(container, live))
+        elif mode is SandboxMode.NEW:
+            endpoints = self._allocate(container)
+        netns = {SandboxMode.SHARED: "given", SandboxMode.HOST: "host", SandboxMode.NEW: "new"}[mode]
+        logged = container.log_driver not in ("", "none")
+        spawn = Spawn(
+            bundle=await self.bundle(container, endpoints, live, "host" if netns == "host" else "", rootfs),
+            backend=container.runtime,
+            netns=netns,
+            log_driver=container.log_driver,
+            log=core.log_target(container) if logged else None,
+            stdin=config.open_stdin,
+            stdin_once=config.stdin_once,
+            tty=config.tty,
+            console_size=_size(container),
+            attached=[attach for attach, _ in attached],
+            disable_ipv6=not any(endpoint.address6 for endpoint in endpoints),
+            sysctls={k: v for k, v in (container.host_config.sysctls or {}).items() if k.startswith("net.")},
+        )
+        return spawn, endpoints
+
+    def _allocate(self, container: Container) -> list[Endpoint]:
+        """Chooses addresses; the first network carries the published ports and the default route."""
+        networks, made = self._core.networks, []
+        published = ports.wanted(container)
+        for number, (name, settings) in enumerate(container.networks.items()):
+            endpoint = networks.allocate(
+                networks.lookup(name),
+                container_id=container.id,
+                container_name=container.name,
+                settings=settings,
+                ports=published if number == 0 else [],
+                interface=f"eth{number}",
+            )
+            container.networks[name] = networks.settings_of(endpoint, settings)
+            made.append(endpoint)
+        return made
+
+    async def _shared_sandbox(self, container: Container, live: dict[str, Live]) -> int:
+        other = self._core.store.get(container.host_config.network_mode.removeprefix("container:"))
+        if other.id not in live:
+            raise Conflict(
+                f"cannot join network of a non running container: {other.id}",
+                remedy=f"Start it first: hooper start {other.name}",
+            )
+        return await live[other.id].monitor.get_sandbox()
+
+    async def bundle(
+        self,
+        container: Container,
+        endpoints: Sequence[Endpoint],
+        live: dict[str, Live],
+        network: str = "",
+        rootfs: Sequence[Mount] | None = None,
+    ) -> Bundle:
+        """The container as its isolation backend sees it; the files it needs in /etc are written."""
+        core = self._core
+        directory = core.run_dir(container.id)
+        own = [(e.address.partition("/")[0], _names(container, e)) for e in endpoints]
+        gateway = next((e.gateway for e in endpoints if e.gateway), "")
+        etc = etc_files.write(core.data_dir(container.id), container, own, gateway)
+        asked = mounts.runtime_mounts(await self._bound(container), container.host_config.tmpfs)
+        taken = {mount.destination for mount in asked}
+        document = spec.build(
+            container,
+            directory / "rootfs",
+            [*(mount for mount in etc if mount.destination not in taken), *asked],
+            architecture=core.host.architecture,
+            namespaces={"network": network, **self._joined(container, live)},
+        )
+        return Bundle(
+            id=container.id,
+            directory=directory,
+            spec=document,
+            rootfs=tuple(await core.storage.mounts(container.id) if rootfs is None else rootfs),
+            init=bool(container.host_config.init),
+        )
+
+    async def _bound(self, container: Container) -> list[mounts.MountPoint]:
+        """The mount points with their sources made ready."""
+        for point in container.mounts:
+            if point.type == "volume":
+                point.source = str(await self._core.volumes.mount(point.name, container.id))
+            elif point.type == "bind" and not os.path.lexists(point.source):
+                try:
+                    os.makedirs(point.source)
+                except OSError as error:
+                    raise HooperError(
+                        f"cannot make the bind source {point.source}", error.strerror or str(error)
+                    ) from error
+        return container.mounts
+
+    def _joined(self, container: Container, live: dict[str, Live]) -> dict[str, str]:
+        host = container.host_config
+        found = {}
+        for kind, mode in (("pid", host.pid_mode), ("ipc", host.ipc_mode), ("uts", host.uts_mode)):
+            if mode == "host":
+                found[kind] = "host"
+            elif mode.startswith("container:"):
+                other = self._core.store.get(mode.removeprefix("container:"))
+                if other.id not in live:
+                    raise Conflict(f"cannot join {kind} namespace of a non running container: {other.id}")
+                found[kind] = f"/proc/{other.state.pid}/ns/{kind}"
+        if host.cgroupns_mode == "host" or (host.privileged and not host.cgroupns_mode):
+            found["cgroup"] = "host"
+        return found
+
+
+class RunDirectories:
+    """Makes `run_dir`s; the directory above them is made once."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        (core.host.exec_root / "containers").mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def make(self, container_id: str) -> None:
+        directory = self._core.run_dir(container_id)
+        try:
+            os.mkdir(directory, 0o700)
+        except FileExistsError:
+            shutil.rmtree(directory)
+            os.mkdir(directory, 0o700)
+        os.mkdir(directory / "rootfs", 0o755)
+
+
+def _names(container: Container, endpoint: Endpoint) -> str:
+    hostname, domain = container.config.hostname, container.config.domainname
+    full = f"{hostname}.{domain} {hostname}" if domain else hostname
+    return full if endpoint.interface == "eth0" else f"{full} {container.name}"
+
+
+def _size(container: Container) -> tuple[int, int] | None:
+    size = spec.console(container.host_config.console_size)
+    return (size.height, size.width) if size else None
+
+
+def _close(descriptors: list[int]) -> None:
+    while descriptors:
+        os.close(descriptors.pop())
+
+

@@ -1,0 +1,67 @@
+"""Who waits for what of which container."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+
+import anyio
+
+from hooper.api.engine import WaitResult
+from hooper.api.errors import InvalidArgument
+
+CONDITIONS = ("not-running", "next-exit", "removed")
+
+
+class Waiter:
+    """One wait that has been registered."""
+
+    def __init__(self, condition: str) -> None:
+        if condition not in CONDITIONS:
+            raise InvalidArgument(
+                f'invalid condition: "{condition}"', remedy=f"There are {', '.join(CONDITIONS)}."
+            )
+        self.condition = condition
+        self._done = anyio.Event()
+        self._result = WaitResult(0)
+
+    def resolve(self, result: WaitResult) -> None:
+        self._result = result
+        self._done.set()
+
+    async def result(self) -> WaitResult:
+        await self._done.wait()
+        return self._result
+
+
+class Waiters:
+    def __init__(self) -> None:
+        self._waiting: dict[str, list[Waiter]] = {}
+
+    def register(self, container_id: str, condition: str) -> Waiter:
+        waiter = Waiter(condition)
+        self._waiting.setdefault(container_id, []).append(waiter)
+        return waiter
+
+    def exited(self, container_id: str, result: WaitResult) -> None:
+        """The container's process has ended and all of it is recorded."""
+        self._resolve(container_id, ("not-running", "next-exit"), result)
+
+    def removed(self, container_id: str, result: WaitResult) -> None:
+        self._resolve(container_id, CONDITIONS, result)
+
+    def _resolve(self, container_id: str, conditions: tuple[str, ...], result: WaitResult) -> None:
+        waiting = self._waiting.pop(container_id, [])
+        for waiter in waiting:
+            if waiter.condition in conditions:
+                waiter.resolve(result)
+        if rest := [waiter for waiter in waiting if waiter.condition not in conditions]:
+            self._waiting[container_id] = rest
+
+
+async def _known(result: WaitResult) -> WaitResult:
+    return result
+
+
+def known(result: WaitResult) -> Awaitable[WaitResult]:
+    """A wait that is over already."""
+    return _known(result)
