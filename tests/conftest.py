@@ -1,0 +1,82 @@
+"""Fixtures that more than one test file uses."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import support
+
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Without root the tests that need it are skipped, by name."""
+    if os.geteuid() != 0:
+        for item in items:
+            if "root" in item.keywords or "dockerd" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="needs root"))
+
+
+@pytest.fixture(scope="session")
+def short_tmp() -> Iterator[Path]:
+    """A directory whose path is short enough for unix sockets."""
+    directory = Path(tempfile.mkdtemp(prefix="hpt-", dir="/tmp"))
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def engine(short_tmp: Path) -> Iterator[support.Hooper]:
+    """A hooper daemon that the session's tests share, with the image busybox:latest."""
+    with support.hooper(short_tmp / "engine") as daemon:
+        import_busybox(daemon)
+        yield daemon
+
+
+@pytest.fixture
+def clean(engine: support.Hooper) -> Iterator[support.Hooper]:
+    """The shared daemon; the containers of the test are removed after it."""
+    yield engine
+    engine.clear()
+
+
+def import_busybox(daemon: support.Engine, name: str = "busybox") -> None:
+    status, text = daemon.request(
+        "POST",
+        f"/images/create?fromSrc=-&repo={name}&tag=latest&changes=CMD%20%5B%22sh%22%5D&changes=ENV%20PATH%3D%2Fbin",
+        support.busybox_tar(),
+        {"Content-Type": "application/x-tar"},
+    )
+    assert status == 200 and "error" not in str(text), text
+
+
+@pytest.fixture(scope="session")
+def registry(short_tmp: Path) -> Iterator[str]:
+    """A docker-registry that holds a Debian made by mmdebstrap as debian:12, pushed there by skopeo."""
+    directory = short_tmp / "reg"
+    directory.mkdir()
+    with support.docker_registry(directory) as host:
+        rootfs = directory / "debian.tar"
+        support.run("mmdebstrap", "--quiet", "--variant=minbase", "bookworm", str(rootfs))
+        archive = directory / "debian-image.tar"
+        support.write_docker_archive(rootfs, archive, "debian:12")
+        support.run(
+            "skopeo", "copy", "--insecure-policy", "--dest-tls-verify=false",
+            f"docker-archive:{archive}", f"docker://{host}/debian:12",
+        )  # fmt: skip
+        rootfs.unlink()
+        archive.unlink()
+        yield host
+
+
+@pytest.fixture(scope="session")
+def peer(short_tmp: Path) -> Iterator[support.Engine]:
+    """A real dockerd."""
+    with support.dockerd(short_tmp / "dockerd") as daemon:
+        yield daemon
