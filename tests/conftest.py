@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import support
 
+import support
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

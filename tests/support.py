@@ -36,7 +36,9 @@ def until(condition: Callable[[], object], seconds: float = 20, what: str = "con
         time.sleep(0.02)
 
 
-def run(*command: str, check: bool = True, stdin: str | bytes | None = None, **more: Any) -> subprocess.CompletedProcess[str]:
+def run(
+    *command: str, check: bool = True, stdin: str | bytes | None = None, **more: Any
+) -> subprocess.CompletedProcess[str]:
     data = stdin.decode() if isinstance(stdin, bytes) else stdin
     source: dict[str, Any] = {"input": data} if data is not None else {"stdin": subprocess.DEVNULL}
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240, **source, **more)
@@ -75,7 +77,9 @@ class Engine:
     def hooper(self, *words: str, check: bool = True, **more: Any) -> subprocess.CompletedProcess[str]:
         return run(sys.executable, "-m", "hooper", "-H", self.address, *words, check=check, **more)
 
-    def request(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> tuple[int, Any]:
+    def request(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, Any]:
         """(status, decoded JSON or text)."""
         connection = UnixHttp(self.socket_path)
         try:
@@ -181,7 +185,9 @@ def docker_registry(directory: Path, htpasswd: str = "") -> Iterator[str]:
         config["auth"] = {"htpasswd": {"realm": "test", "path": str(directory / "htpasswd")}}
     (directory / "registry.yml").write_text(json.dumps(config))
     server = subprocess.Popen(
-        ["docker-registry", "serve", str(directory / "registry.yml")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ["docker-registry", "serve", str(directory / "registry.yml")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     try:
         until(lambda: _listens(port), what="docker-registry")

@@ -16,7 +16,9 @@ from hooper.plugins.manager import HOOKS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-NAMES = [name for cls in (hookspecs.EngineHooks, hookspecs.CliHooks) for name in vars(cls) if name.startswith("hooper_")]
+NAMES = [
+    name for cls in (hookspecs.EngineHooks, hookspecs.CliHooks) for name in vars(cls) if name.startswith("hooper_")
+]
 
 
 @pytest.mark.parametrize("name", NAMES)

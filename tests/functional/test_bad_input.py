@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 import support
 from support import Hooper
 
@@ -214,4 +215,4 @@ def test_a_failing_run_gives_its_code(clean: Hooper, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text("FROM busybox\nRUN echo seen; exit 3\n")
     done = clean.docker("build", str(tmp_path), check=False)
     assert "returned a non-zero code: 3" in done.stderr and "seen" in done.stdout
-    assert not [p for p in (clean.exec_root / "containers").iterdir()]
+    assert list((clean.exec_root / "containers").iterdir()) == []

@@ -15,6 +15,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+
 import support
 from support import Hooper
 
@@ -66,14 +67,19 @@ def test_kill_gives_128_and_the_signal(client: Client) -> None:
 
 def test_exec_runs_in_the_container(client: Client) -> None:
     client("run", "-d", "--name", "e", "-e", "A=1", "busybox", "sleep", "60")
-    assert client("exec", "-e", "B=2", "-w", "/tmp", "e", "sh", "-c", "echo $A$B; pwd; echo $HOSTNAME").stdout.split() == [
+    assert client(
+        "exec", "-e", "B=2", "-w", "/tmp", "e", "sh", "-c", "echo $A$B; pwd; echo $HOSTNAME"
+    ).stdout.split() == [
         "12",
         "/tmp",
         client("inspect", "-f", "{{.Config.Hostname}}", "e").stdout.strip(),
     ]
     assert client("exec", "-i", "e", "cat", stdin="in").stdout == "in"
     assert client("exec", "e", "sh", "-c", "exit 9", check=False).returncode == 9
-    assert client("exec", "-u", "user", "e", "id").stdout.strip() == "uid=1000(user) gid=1000(user) groups=1000(user),2000(extra)"
+    assert (
+        client("exec", "-u", "user", "e", "id").stdout.strip()
+        == "uid=1000(user) gid=1000(user) groups=1000(user),2000(extra)"
+    )
 
 
 def test_a_terminal(clean: Hooper) -> None:
@@ -134,7 +140,9 @@ def test_published_port_serves(client: Client) -> None:
 def test_network_modes(client: Client) -> None:
     assert client("run", "--rm", "--network", "none", "busybox", "ls", "/sys/class/net").stdout.split() == ["lo"]
     host = client("run", "--rm", "--network", "host", "busybox", "ls", "/sys/class/net").stdout.split()
-    assert set(host) >= set(os.listdir("/sys/class/net")) - {"bonding_masters"} - {n for n in os.listdir("/sys/class/net") if n.startswith("hpv")}
+    assert set(host) >= set(os.listdir("/sys/class/net")) - {"bonding_masters"} - {
+        n for n in os.listdir("/sys/class/net") if n.startswith("hpv")
+    }
     client("run", "-d", "--name", "n1", "busybox", "sleep", "60")
     own = client("inspect", "-f", "{{.NetworkSettings.IPAddress}}", "n1").stdout.strip()
     shared = client("run", "--rm", "--network", "container:n1", "busybox", "ip", "-4", "addr", "show", "eth0").stdout
@@ -213,7 +221,12 @@ def test_events_tell_the_life_of_a_container(clean: Hooper) -> None:
     clean.docker("run", "--rm", "--name", "ev", "busybox", "true")
     shown = clean.docker("events", "--since", before, "--until", str(time.time() + 0.1), "--filter", "container=ev",
                          "--format", "{{.Action}}").stdout.split()  # fmt: skip
-    assert [word for word in shown if word in ("create", "start", "die", "destroy")] == ["create", "start", "die", "destroy"]
+    assert [word for word in shown if word in ("create", "start", "die", "destroy")] == [
+        "create",
+        "start",
+        "die",
+        "destroy",
+    ]
 
 
 def test_commit_export_and_import(client: Client, tmp_path: Path) -> None:

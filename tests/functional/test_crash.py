@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 import support
 from conftest import import_busybox
 from support import Hooper

@@ -11,6 +11,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+
 import support
 from support import Engine, Hooper
 
@@ -68,7 +69,9 @@ def test_pull_build_run_push_and_pull_back(clean: Hooper, registry: str, context
         client("build", "-t", reference, "--build-arg", "WORD=given", written(context, registry))
         shown = client("run", "--rm", reference).stdout
         assert shown == "hello from the context\n"
-        listing = client("run", "--rm", "--entrypoint", "/bin/sh", reference, "-c", "ls /app /unpacked/inside; cat /results/*")
+        listing = client(
+            "run", "--rm", "--entrypoint", "/bin/sh", reference, "-c", "ls /app /unpacked/inside; cat /results/*"
+        )
         assert listing.stdout.split() == ["/app:", "hello.txt", "/unpacked/inside:", "file", "exec", "form", "1000"]
         identity = client("inspect", "-f", "{{.Id}}", reference).stdout
         client("push", reference)
@@ -125,7 +128,14 @@ def tree(engine: Engine, reference: str) -> dict[str, tuple[object, ...]]:
                 continue
             file = archive.extractfile(entry) if entry.isfile() else None
             content = file.read() if file else b""
-            found[name] = (entry.type if not entry.islnk() else b"0", entry.mode, entry.uid, entry.gid, entry.linkname, content if not entry.islnk() else None)
+            found[name] = (
+                entry.type if not entry.islnk() else b"0",
+                entry.mode,
+                entry.uid,
+                entry.gid,
+                entry.linkname,
+                content if not entry.islnk() else None,
+            )
     return found
 
 
@@ -150,7 +160,10 @@ def test_a_third_partys_storage_driver_runs_a_container(short_tmp: Path) -> None
 
     with support.hooper(short_tmp / "third", config='[storage]\ndriver = "example"\n') as daemon:
         import_busybox(daemon)
-        assert daemon.docker("run", "--rm", "busybox", "echo", "on a stranger's driver").stdout == "on a stranger's driver\n"
+        assert (
+            daemon.docker("run", "--rm", "busybox", "echo", "on a stranger's driver").stdout
+            == "on a stranger's driver\n"
+        )
         assert daemon.docker("info", "-f", "{{.Driver}}").stdout == "example\n"
         rows = json.loads(daemon.hooper("plugin", "ls", "--format", "json").stdout.splitlines()[0])
         assert rows
@@ -158,13 +171,21 @@ def test_a_third_partys_storage_driver_runs_a_container(short_tmp: Path) -> None
 
 @pytest.mark.parametrize("driver", ["overlay", "vfs"])
 def test_bundled_storage_drivers_give_the_same_layers(short_tmp: Path, tmp_path: Path, driver: str) -> None:
-    (tmp_path / "Dockerfile").write_text("FROM busybox\nRUN mkdir /a && echo x >/a/b && rm /etc/group\nRUN rm -r /a && mkdir /a\n")
+    (tmp_path / "Dockerfile").write_text(
+        "FROM busybox\nRUN mkdir /a && echo x >/a/b && rm /etc/group\nRUN rm -r /a && mkdir /a\n"
+    )
     with support.hooper(short_tmp / driver, config=f'[storage]\ndriver = "{driver}"\n') as daemon:
         from conftest import import_busybox
 
         import_busybox(daemon)
         daemon.docker("build", "-t", "t", str(tmp_path))
-        assert daemon.docker("run", "--rm", "t", "sh", "-c", "ls /a; ls /etc").stdout.split() == ["hostname", "hosts", "mtab", "passwd", "resolv.conf"]
+        assert daemon.docker("run", "--rm", "t", "sh", "-c", "ls /a; ls /etc").stdout.split() == [
+            "hostname",
+            "hosts",
+            "mtab",
+            "passwd",
+            "resolv.conf",
+        ]
 
 
 def test_a_daemon_is_started_on_demand(short_tmp: Path) -> None:
@@ -191,4 +212,6 @@ def test_the_demo_leaves_nothing() -> None:
     done = support.run(sys.executable, "-m", "hooper", "demo")
     for step in ("base image", "build", "page", "push", "pull"):
         assert step in done.stdout, done.stdout
-    support.until(lambda: not {n for n in set(os.listdir("/tmp")) - before if n.startswith("hooper")}, what="a clean /tmp")
+    support.until(
+        lambda: not {n for n in set(os.listdir("/tmp")) - before if n.startswith("hooper")}, what="a clean /tmp"
+    )

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+
 from hooper.api.driver import DriverContext
 from hooper.api.errors import DataLoss, NotFound, Unauthorized, Unavailable
 from hooper.api.manifests import OCI_CONFIG, OCI_LAYER_TAR, OCI_MANIFEST, ImageManifest, digest_of, make_manifest
@@ -101,7 +102,9 @@ async def test_credentials_are_asked_for_and_accepted(tokens: bool) -> None:
             assert await client.mount_blob("team/copy", digest_of(LAYER), "team/app")
             assert (await client.check_login()) == ("refresh:secret" if tokens else "")
         async with connected(registry.host) as client:
-            with pytest.raises(Unauthorized, match="pull access denied for .*, repository does not exist or may require"):
+            with pytest.raises(
+                Unauthorized, match=r"pull access denied for .*, repository does not exist or may require"
+            ):
                 await client.resolve("team/app", digest)
         async with connected(registry.host, Credentials("ann", "wrong")) as client:
             with pytest.raises(Unauthorized, match="docker login"):

@@ -104,7 +104,10 @@ def test_published_ports() -> None:
         config=config(exposed_ports={"80/tcp": {}, "53/udp": {}}),
         host_config=HostConfig(
             publish_all_ports=True,
-            port_bindings={"80": [PortMapping(host_ip="127.0.0.1", host_port="8080")], "90/tcp": [PortMapping(host_port="5-9")]},
+            port_bindings={
+                "80": [PortMapping(host_ip="127.0.0.1", host_port="8080")],
+                "90/tcp": [PortMapping(host_port="5-9")],
+            },
         ),
     )
     assert ports.wanted(asked) == [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -46,7 +45,7 @@ class Broken(Driver):
 
 
 @pytest.fixture
-def plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def plugin(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Makes an entry point of a module with the given hooks."""
 
     def make(name: str, **hooks: Any) -> EntryPoint:
@@ -57,7 +56,7 @@ def plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         monkeypatch.setitem(sys.modules, module.__name__, module)
         return EntryPoint(name, module.__name__, "hooper.plugins")
 
-    yield make
+    return make
 
 
 def storage(name: str, factory: str = "Good", **more: Any) -> DriverSpec:
@@ -153,7 +152,9 @@ def test_a_negative_priority_is_used_only_by_name(plugin: Any) -> None:
 
 def test_a_selected_driver_that_cannot_be_had_names_the_others(plugin: Any) -> None:
     point = plugin("a", hooper_register_storage_drivers=offering(storage("broken", "Broken"), storage("fine")))
-    with pytest.raises(Unsupported, match=r'"broken" cannot be used: a fault of its own[\s\S]*These could be used: fine'):
+    with pytest.raises(
+        Unsupported, match=r'"broken" cannot be used: a fault of its own[\s\S]*These could be used: fine'
+    ):
         chosen(loaded(point), "broken")
     with pytest.raises(Unsupported, match=r'no storage driver "none"[\s\S]*broken, fine'):
         chosen(loaded(point), "none")

@@ -17,9 +17,14 @@ from hooper.state.migrations import MIGRATIONS
 
 def test_a_transaction_that_fails_changes_nothing(tmp_path: Path) -> None:
     database = Database(tmp_path / "x.db")
-    with pytest.raises(ZeroDivisionError), database.transaction():
-        database.execute("INSERT INTO volumes VALUES ('v', x'00')")
-        raise ZeroDivisionError
+
+    def fails() -> None:
+        with database.transaction():
+            database.execute("INSERT INTO volumes VALUES ('v', x'00')")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fails()
     assert database.query("SELECT * FROM volumes") == []
 
 

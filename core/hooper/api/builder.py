@@ -75,6 +75,8 @@ class RunStep(msgspec.Struct, frozen=True, kw_only=True):
     cwd: str = "/"
     user: str = ""
     hostname: str = ""
+    network_mode: str = ""
+    """ "" is the request's."""
 
 
 class CopySource(msgspec.Struct, frozen=True):
@@ -178,9 +180,7 @@ class BuildServices(ABC):
 
 class Builder(Driver):
     @abstractmethod
-    async def build(
-        self, request: BuildRequest, services: BuildServices, progress: Progress
-    ) -> str:
+    async def build(self, request: BuildRequest, services: BuildServices, progress: Progress) -> str:
         """Carries the recipe out and returns the id of the image.
 
         InvalidArgument names file and line for whatever is wrong with the recipe.

@@ -17,8 +17,8 @@ from typing import Any
 import msgspec
 
 from hooper.api.builder import BuildRequest, Progress
-from hooper.api.logs import LogEntry, LogQuery
 from hooper.api.isolation import Stats
+from hooper.api.logs import LogEntry, LogQuery
 from hooper.api.model import (
     Container,
     ContainerConfig,
@@ -204,8 +204,15 @@ class Containers(ABC):
 
     @abstractmethod
     async def commit(
-        self, name: str, *, reference: str = "", comment: str = "", author: str = "",
-        pause: bool = True, changes: Sequence[str] = (), config: ContainerConfig | None = None,
+        self,
+        name: str,
+        *,
+        reference: str = "",
+        comment: str = "",
+        author: str = "",
+        pause: bool = True,
+        changes: Sequence[str] = (),
+        config: ContainerConfig | None = None,
     ) -> str:
         """Makes an image of it and returns the image's id."""
 
@@ -218,8 +225,13 @@ class Containers(ABC):
 
     @abstractmethod
     async def exec_start(
-        self, exec_id: str, connection: socket.socket | None, received: bytes, *,
-        tty: bool = False, console_size: tuple[int, int] | None = None,
+        self,
+        exec_id: str,
+        connection: socket.socket | None,
+        received: bytes,
+        *,
+        tty: bool = False,
+        console_size: tuple[int, int] | None = None,
     ) -> None:
         """Starts it; with a connection as `attach` does, None detached. StartFailed, with the connection
         still the caller's."""
@@ -249,7 +261,12 @@ class Images(ABC):
 
     @abstractmethod
     async def pull(
-        self, reference: str, progress: ProgressSink, *, platform: str = "", all_tags: bool = False,
+        self,
+        reference: str,
+        progress: ProgressSink,
+        *,
+        platform: str = "",
+        all_tags: bool = False,
         credentials: Credentials | None = None,
     ) -> str:
         """Returns the image's id. An error raised here is not yet in the progress stream."""
@@ -286,7 +303,9 @@ class Images(ABC):
         """Checks them; returns an identity token or ""."""
 
     @abstractmethod
-    async def distribution(self, reference: str, credentials: Credentials | None = None) -> tuple[Descriptor, Sequence[Any]]:
+    async def distribution(
+        self, reference: str, credentials: Credentials | None = None
+    ) -> tuple[Descriptor, Sequence[Any]]:
         """The registry's descriptor and the platforms."""
 
 

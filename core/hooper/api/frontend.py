@@ -49,5 +49,3 @@ class Subscriber(ABC):
     @abstractmethod
     async def run(self, events: AsyncIterator[Event], engine: Engine) -> None:
         """Runs as long as the daemon; an exception ends this subscriber alone."""
-
-

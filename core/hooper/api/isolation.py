@@ -12,6 +12,7 @@ root file system; the network namespace exists before `create`.
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
@@ -120,8 +121,6 @@ class IsolationBackend(ABC):
     def signal(self, bundle: Bundle, pid: int, signal: int) -> None:
         """Sends a signal to a process that `create` or `exec` returned. A process that is gone is no
         error. The default is kill(2)."""
-        import os  # noqa: PLC0415  always loaded
-
         try:
             os.kill(pid, signal)
         except ProcessLookupError:

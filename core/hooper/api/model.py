@@ -36,7 +36,7 @@ _SPECIAL = {
 
 
 def docker_name(field: str) -> str:
-    """"exposed_ports" -> "ExposedPorts", with Docker's irregular ones."""
+    """ "exposed_ports" -> "ExposedPorts", with Docker's irregular ones."""
     return _SPECIAL.get(field) or "".join(part.capitalize() for part in field.split("_"))
 
 

@@ -21,6 +21,8 @@ class Pool(msgspec.Struct, frozen=True, omit_defaults=True):
     subnet: str
     gateway: str = ""
     ip_range: str = ""
+    auxiliary: dict[str, str] = {}
+    """Names to addresses that no endpoint is given."""
 
 
 class Network(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -113,6 +115,8 @@ class NetworkDriver(Driver):
     sandbox: SandboxMode = SandboxMode.NEW
     predefined: Sequence[str] = ()
     """Names of networks that exist from the start, one for each (bridge, host, none)."""
+    default_subnet: str = ""
+    """Of its predefined networks; "": the engine chooses one that is free."""
     user_defined: bool = True
     """Users may make networks of this driver."""
 

@@ -11,7 +11,9 @@ import msgspec
 from hooper.api.driver import Driver
 
 
-class Platform(msgspec.Struct, frozen=True, omit_defaults=True, rename={"os_version": "os.version", "os_features": "os.features"}):
+class Platform(
+    msgspec.Struct, frozen=True, omit_defaults=True, rename={"os_version": "os.version", "os_features": "os.features"}
+):
     os: str = "linux"
     architecture: str = ""
     variant: str = ""
@@ -74,9 +76,7 @@ class RegistryClient(ABC):
         """Takes a blob over from another repository of this registry; False if it declined."""
 
     @abstractmethod
-    async def push_blob(
-        self, repository: str, blob: Descriptor, read: Callable[[int], AsyncIterator[bytes]]
-    ) -> None:
+    async def push_blob(self, repository: str, blob: Descriptor, read: Callable[[int], AsyncIterator[bytes]]) -> None:
         """Uploads a blob. `read(offset)` gives its bytes, and is called again to resume."""
 
     @abstractmethod
@@ -99,7 +99,5 @@ class RegistryClient(ABC):
 
 class RegistryDriver(Driver):
     @abstractmethod
-    def connect(
-        self, host: str, credentials: Credentials | None
-    ) -> AbstractAsyncContextManager[RegistryClient]:
+    def connect(self, host: str, credentials: Credentials | None) -> AbstractAsyncContextManager[RegistryClient]:
         """`host` is "docker.io", "registry.example:5000", "127.0.0.1:5000". Nothing is sent yet."""

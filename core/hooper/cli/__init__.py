@@ -1,1 +1,1 @@
-"""The hooper command line."""
+"""The `hooper` command line. A command's module is imported only when the command is run."""

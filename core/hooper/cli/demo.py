@@ -185,7 +185,9 @@ def build(client: ApiClient, reference: str) -> str:
     return found.removeprefix("sha256:")[:12]
 
 
-def progress(client: ApiClient, path: str, query: dict[str, object], body: bytes | None = None) -> Iterator[dict[str, Any]]:
+def progress(
+    client: ApiClient, path: str, query: dict[str, object], body: bytes | None = None
+) -> Iterator[dict[str, Any]]:
     """The messages of a long call; an error among them is raised."""
     headers = {"Content-Type": "application/x-tar"} if body else {}
     for message in client.json_lines("POST", path, query, body=body, headers=headers):
@@ -225,4 +227,3 @@ def expect_page(port: int) -> None:
             return
         finally:
             connection.close()
-

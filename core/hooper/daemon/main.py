@@ -74,13 +74,13 @@ async def run(config: Config, pidfile: Path | None = None) -> None:
 
     log = logger(config["daemon.log_level"])
     os.umask(0o022)
-    async with open_engine(config, log) as (engine, selector):
+    async with open_engine(config, log) as (_, selector):
         frontends = await _frontends(config, selector)
         listeners = [Listener(address, config["daemon.group"]) for address in config["daemon.hosts"]]
         async with anyio.create_task_group() as tasks:
             for frontend in frontends:
                 await tasks.start(frontend.serve, listeners)
-            with _pidfile(pidfile):
+            with _PidFile(pidfile):
                 gc.collect()
                 gc.freeze()
                 log.info("ready", hosts=config["daemon.hosts"], pid=os.getpid())
@@ -107,7 +107,7 @@ async def _signalled(log: Any) -> None:
                 return
 
 
-class _pidfile:  # noqa: N801  a context manager, used as a function
+class _PidFile:
     def __init__(self, path: Path | None) -> None:
         self._path = path
 

@@ -96,7 +96,12 @@ class BuildRunner:
         container_id = new_id()
         mode = network_mode if network_mode not in ("", "default") else "bridge"
         config = ContainerConfig(
-            **{**msgspec.structs.asdict(image_config), "env": list(step.env), "user": step.user, "working_dir": step.cwd},
+            **{
+                **msgspec.structs.asdict(image_config),
+                "env": list(step.env),
+                "user": step.user,
+                "working_dir": step.cwd,
+            },
             hostname=step.hostname or container_id[:12],
             image="build",
         )

@@ -33,6 +33,7 @@ from hooper.engine.execs import Execs
 from hooper.engine.init_layer import InitLayers
 from hooper.engine.lifecycle import Lifecycle
 from hooper.engine.names import check_name
+from hooper.engine.store import ContainerStore
 from hooper.engine.top import rows as top_rows
 from hooper.engine.waiting import known
 
@@ -45,6 +46,7 @@ class ContainerService(Containers):
         self._creator = Creator(core, init_layers)
         self._execs = Execs(core, self.lifecycle)
         self._files = ContainerFiles(core, self.lifecycle)
+        core.networks.containers = Sandboxes(self._store, self.lifecycle)
         self._removing: set[str] = set()
 
     async def create(self, request: ContainerCreate) -> Created:
@@ -286,6 +288,24 @@ class ContainerService(Containers):
         return self._execs.get(exec_id)
 
 
+class Sandboxes:
+    """What networks need of containers."""
+
+    def __init__(self, store: ContainerStore, lifecycle: Lifecycle) -> None:
+        self._store, self._lifecycle = store, lifecycle
+
+    def get(self, name: str) -> Container:
+        return self._store.get(name)
+
+    def save(self, container: Container) -> None:
+        self._store.save(container)
+
+    async def sandbox(self, container_id: str) -> int | None:
+        """A descriptor of a running container's network namespace, the caller's; else None."""
+        live = self._lifecycle.live.get(container_id)
+        return await live.monitor.get_sandbox() if live else None
+
+
 class _Runs(Running):
     """Tells a following log reader whether its container goes on."""
 
@@ -302,5 +322,3 @@ class _Runs(Running):
                 await live.ended.wait()
             else:
                 await anyio.sleep(seconds)
-
-

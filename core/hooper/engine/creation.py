@@ -45,9 +45,7 @@ class Creator:
             continue
         return name
 
-    def _container(
-        self, name: str, request: ContainerCreate, image: ImageSummary
-    ) -> tuple[Container, list[str]]:
+    def _container(self, name: str, request: ContainerCreate, image: ImageSummary) -> tuple[Container, list[str]]:
         core, host = self._core, request.host_config
         container_id = new_id()
         config = merged(request.config, image.image.config)
@@ -97,7 +95,9 @@ class Creator:
         if self._core.networks.sandbox_mode(mode) is SandboxMode.SHARED:
             return {}
         found = {mode: asked.get(mode) or asked.get("default") or EndpointSettings()}
-        found |= {name: settings or EndpointSettings() for name, settings in asked.items() if name not in ("default", mode)}
+        found |= {
+            name: settings or EndpointSettings() for name, settings in asked.items() if name not in ("default", mode)
+        }
         if config.mac_address and not found[mode].mac_address:
             found[mode].mac_address = config.mac_address
         return {self._core.networks.lookup(name).name: settings for name, settings in found.items()}

@@ -9,7 +9,7 @@ _SPECIAL = {"@": 0, "[": 27, "\\": 28, "]": 29, "^": 30, "_": 31}
 
 
 def parse(text: str) -> bytes:
-    """"ctrl-p,ctrl-q" as the bytes that a terminal sends; "" is that default."""
+    """ "ctrl-p,ctrl-q" as the bytes that a terminal sends; "" is that default."""
     if not text:
         return DEFAULT
     return bytes(_key(key, text) for key in text.split(","))

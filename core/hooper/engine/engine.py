@@ -94,7 +94,7 @@ class Parts:
             try:
                 await driver.aclose()
             # One driver's failure must not keep the others open.
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:
                 self.log.warning("driver did not close", driver=driver.context.name, error=str(error))
 
 
@@ -149,7 +149,15 @@ async def _assemble(
     collector = Collector(database, content, storage, init_layers.drop)
     networks = NetworkService(database, await selector.every(Kind.NETWORK), events.emit, log)
     images = ImageService(
-        database, content, storage, storage_record.spec.name, _registries(selector), events.emit, parts.workers, collector, log
+        database,
+        content,
+        storage,
+        storage_record.spec.name,
+        _registries(selector),
+        events.emit,
+        parts.workers,
+        collector,
+        log,
     )
     core = Core(
         host=host,
@@ -180,7 +188,15 @@ async def _assemble(
     images.containers_using = containers.using_image
     _, builder = await selector.choose(Kind.BUILDER)
     builds = BuildService(
-        database, images, storage, parts.workers, builder, BuildRunner(core, init_layers), host.data_root / "builds", events.emit, log
+        database,
+        images,
+        storage,
+        parts.workers,
+        builder,
+        BuildRunner(core, init_layers),
+        host.data_root / "builds",
+        events.emit,
+        log,
     )
     engine = LocalEngine(core, containers, SystemService(core, table, database), builds)
     parts.engine = engine
@@ -198,5 +214,3 @@ def _registries(selector: Selector) -> Any:
         return opened[name]
 
     return registry_for
-
-

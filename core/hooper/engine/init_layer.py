@@ -7,7 +7,6 @@ reach an image. One snapshot serves all containers of an image.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -70,25 +69,15 @@ class InitLayers:
 
 def populate(arguments: dict[str, Any], fds: Sequence[int]) -> None:
     """In a worker: makes what is missing of the mount points, and touches nothing that is there."""
-    from hooper.linux import mounts as making
-    from hooper.linux.syscalls import CLONE_NEWNS, unshare
+    from hooper.content.mounting import mount_private, move_root, private_namespace
 
-    snapshot = msgspec.convert(arguments["mounts"], list[Mount])
-    unshare(CLONE_NEWNS)
-    making.make_private("/")
-    root = tempfile.mkdtemp(prefix="hooper-init-")
-    making.mount_snapshot(snapshot, root)
-    try:
-        os.chroot(root)
-        os.chdir("/")
-        for path in _DIRECTORIES:
-            if not os.path.lexists(path):
-                os.mkdir(path, 0o755)
-        for path in _FILES:
-            if not os.path.lexists(path) and os.path.isdir(os.path.dirname(path) or "."):
-                os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o755))
-        if not os.path.lexists("etc/mtab") and os.path.isdir("etc"):
-            os.symlink("/proc/mounts", "etc/mtab")
-    finally:
-        # The directory itself lies outside the chroot; its mount dies with this process.
-        arguments["root"] = root
+    private_namespace()
+    move_root(mount_private(msgspec.convert(arguments["mounts"], list[Mount])))
+    for path in _DIRECTORIES:
+        if not os.path.lexists(path):
+            os.mkdir(path, 0o755)
+    for path in _FILES:
+        if not os.path.lexists(path) and os.path.isdir(os.path.dirname(path) or "."):
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o755))
+    if not os.path.lexists("etc/mtab") and os.path.isdir("etc"):
+        os.symlink("/proc/mounts", "etc/mtab")

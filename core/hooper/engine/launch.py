@@ -13,13 +13,13 @@ import anyio
 
 from hooper.api.errors import Conflict, HooperError, NotFound
 from hooper.api.isolation import Bundle
-from hooper.api.model import Container
+from hooper.api.model import Container, MountPoint
 from hooper.api.network import Endpoint, SandboxMode
 from hooper.api.storage import Mount
 from hooper.engine import etc_files, mounts, ports, spec
 from hooper.engine.core import Core
 from hooper.runtime.client import MonitorClient
-from hooper.runtime.protocol import Attach, Started, Spawn
+from hooper.runtime.protocol import Attach, Spawn, Started
 
 
 @dataclass
@@ -202,7 +202,7 @@ class Starter:
             init=bool(container.host_config.init),
         )
 
-    async def _bound(self, container: Container) -> list[mounts.MountPoint]:
+    async def _bound(self, container: Container) -> list[MountPoint]:
         """The mount points with their sources made ready."""
         for point in container.mounts:
             if point.type == "volume":
@@ -263,5 +263,3 @@ def _size(container: Container) -> tuple[int, int] | None:
 def _close(descriptors: list[int]) -> None:
     while descriptors:
         os.close(descriptors.pop())
-
-

@@ -20,7 +20,7 @@ from hooper.engine.detach_keys import parse as parse_detach_keys
 from hooper.engine.launch import Live, Starter
 from hooper.engine.waiting import Waiters
 from hooper.runtime.client import MonitorClient, read_exit
-from hooper.runtime.protocol import Attach, Exited, ExecExited
+from hooper.runtime.protocol import Attach, ExecExited, Exited
 
 FIRST_BACKOFF_S = 0.1
 LAST_BACKOFF_S = 60.0
@@ -78,9 +78,12 @@ class Lifecycle:
         def ended(exited: Exited) -> None:
             self._core.tasks.start_soon(self._ended, live, exited)
 
+        def lost() -> None:
+            self._core.tasks.start_soon(self._lost, live)
+
         live.monitor.on_exec_exit(self.on_exec_exit)
         live.monitor.on_exit(ended)
-        live.monitor.on_lost(lambda: self._core.tasks.start_soon(self._lost, live))
+        live.monitor.on_lost(lost)
 
     async def _lost(self, live: Live) -> None:
         """The monitor is gone without a word of the exit: what it left on disk tells, or nothing does."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from hooper.api.engine import Filters
 from hooper.api.errors import HooperError, InvalidArgument, NotFound
@@ -90,9 +90,7 @@ def _name_matches(name: str, pattern: str) -> bool:
 
 def _on_network(container: Container, wanted: Sequence[str]) -> bool:
     ids = [settings.network_id for settings in container.networks.values() if settings.network_id]
-    return any(
-        name in container.networks or any(network_id.startswith(name) for network_id in ids) for name in wanted
-    )
+    return any(name in container.networks or any(network_id.startswith(name) for network_id in ids) for name in wanted)
 
 
 def _has_volume(container: Container, wanted: Sequence[str]) -> bool:
@@ -100,7 +98,7 @@ def _has_volume(container: Container, wanted: Sequence[str]) -> bool:
     return any(name in places for name in wanted)
 
 
-def _has_port(wanted: Sequence[str], ports: dict[str, object] | dict[str, dict[str, object]]) -> bool:
+def _has_port(wanted: Sequence[str], ports: Iterable[str]) -> bool:
     have = {parse_port(port) for port in ports}
     for text in wanted:
         span, _, protocol = text.partition("/")

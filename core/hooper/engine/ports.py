@@ -12,11 +12,13 @@ PROTOCOLS = ("tcp", "udp", "sctp")
 
 
 def parse_port(text: str) -> tuple[int, str]:
-    """"80/tcp" or "80" as (80, "tcp"); InvalidArgument otherwise."""
+    """ "80/tcp" or "80" as (80, "tcp"); InvalidArgument otherwise."""
     number, _, protocol = text.partition("/")
     protocol = protocol or "tcp"
     if not number.isdigit() or not 0 < int(number) < 65536 or protocol not in PROTOCOLS:
-        raise InvalidArgument(f'invalid port specification: "{text}"', remedy='Write PORT[/PROTOCOL], such as "80/tcp".')
+        raise InvalidArgument(
+            f'invalid port specification: "{text}"', remedy='Write PORT[/PROTOCOL], such as "80/tcp".'
+        )
     return int(number), protocol
 
 

@@ -45,7 +45,9 @@ def _rule(entry: dict[str, Any], caps: set[str], architecture: str, kernel: tupl
     return oci.Syscall(names=names, action=entry["action"], args=args, errno_ret=entry.get("errnoRet"))
 
 
-def _holds(condition: dict[str, Any], caps: set[str], architecture: str, kernel: tuple[int, int], *, default: bool) -> bool:
+def _holds(
+    condition: dict[str, Any], caps: set[str], architecture: str, kernel: tuple[int, int], *, default: bool
+) -> bool:
     """`default` True: all parts must hold (includes); False: any part (excludes)."""
     parts = []
     if condition.get("caps"):

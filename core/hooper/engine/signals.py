@@ -8,7 +8,7 @@ from hooper.api.errors import InvalidArgument
 
 
 def number(text: str) -> int:
-    """"SIGTERM", "term", "15" -> 15; InvalidArgument otherwise."""
+    """ "SIGTERM", "term", "15" -> 15; InvalidArgument otherwise."""
     bare = text.strip().upper()
     if bare.isdigit() and 0 < int(bare) < 65:
         return int(bare)

@@ -94,7 +94,8 @@ def security_options(host: HostConfig) -> dict[str, str]:
         key, _, value = item.replace(":", "=", 1).partition("=") if "=" not in item else item.partition("=")
         if key not in ("no-new-privileges", "seccomp", "apparmor", "label", "systempaths", "writable-cgroups"):
             raise InvalidArgument(
-                f'invalid --security-opt: "{item}"', remedy="There are no-new-privileges, seccomp, apparmor, systempaths."
+                f'invalid --security-opt: "{item}"',
+                remedy="There are no-new-privileges, seccomp, apparmor, systempaths.",
             )
         if not (key == "no-new-privileges" and value == "false"):
             found[key] = value
@@ -124,9 +125,7 @@ def _capability(name: str) -> str:
     return full
 
 
-RLIMITS = (
-    "core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack"
-).split()
+RLIMITS = ("core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack").split()
 
 
 def rlimit(limit: Ulimit) -> oci.Rlimit:
@@ -163,7 +162,10 @@ def _default_mounts(host: HostConfig, namespaces: dict[str, str]) -> list[oci.Mo
     return [
         mount(destination="/proc", type="proc", source="proc", options=plain),
         mount(
-            destination="/dev", type="tmpfs", source="tmpfs", options=["nosuid", "strictatime", "mode=755", "size=65536k"]
+            destination="/dev",
+            type="tmpfs",
+            source="tmpfs",
+            options=["nosuid", "strictatime", "mode=755", "size=65536k"],
         ),
         mount(
             destination="/dev/pts",

@@ -48,9 +48,7 @@ class ContainerStore:
 
     def save(self, container: Container) -> None:
         """Records its present state; a container that was removed meanwhile stays removed."""
-        self._database.execute(
-            "UPDATE containers SET document=? WHERE id=?", (self._encode(container), container.id)
-        )
+        self._database.execute("UPDATE containers SET document=? WHERE id=?", (self._encode(container), container.id))
 
     def rename(self, container: Container, name: str) -> None:
         if name in self._by_name:

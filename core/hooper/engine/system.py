@@ -25,7 +25,10 @@ class SystemService(System):
         core = self._core
         states = [container.state.status for container in core.store.all()]
         images = self._database.row("SELECT count(*) FROM images")
-        names = {kind: [d.spec.name for d in self._table.of(kind) if d.usable] for kind in {d.kind for d in self._table.drivers}}
+        names = {
+            kind: [d.spec.name for d in self._table.of(kind) if d.usable]
+            for kind in {d.kind for d in self._table.drivers}
+        }
         runtimes = {name: {"path": name} for name in names.get(_kind("isolation"), [])}
         v2 = core.host.cgroup_version == 2
         return {

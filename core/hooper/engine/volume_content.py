@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,13 +14,11 @@ from hooper.api.storage import Mount
 
 def populate(arguments: dict[str, Any], fds: Sequence[int]) -> None:
     """Copies what a snapshot has at `path` into the empty directory `target`, with owner, mode and times."""
-    from hooper.linux import mounts as making
-    from hooper.linux.syscalls import CLONE_NEWNS, RESOLVE_IN_ROOT, openat2, unshare
+    from hooper.content.mounting import mount_private, private_namespace
+    from hooper.linux.syscalls import RESOLVE_IN_ROOT, openat2
 
-    unshare(CLONE_NEWNS)
-    making.make_private("/")
-    root = tempfile.mkdtemp(prefix="hooper-volume-")
-    making.mount_snapshot(msgspec.convert(arguments["mounts"], list[Mount]), root)
+    private_namespace()
+    root = mount_private(msgspec.convert(arguments["mounts"], list[Mount]))
     base = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     target = arguments["target"]
     try:

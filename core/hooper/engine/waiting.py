@@ -17,9 +17,7 @@ class Waiter:
 
     def __init__(self, condition: str) -> None:
         if condition not in CONDITIONS:
-            raise InvalidArgument(
-                f'invalid condition: "{condition}"', remedy=f"There are {', '.join(CONDITIONS)}."
-            )
+            raise InvalidArgument(f'invalid condition: "{condition}"', remedy=f"There are {', '.join(CONDITIONS)}.")
         self.condition = condition
         self._done = anyio.Event()
         self._result = WaitResult(0)

@@ -78,9 +78,7 @@ class PluginTable:
         return next((driver for driver in self.of(kind) if driver.spec.name == name), None)
 
 
-def load_plugins(
-    disabled: Iterable[str] = (), find: Callable[[], Iterable[EntryPoint]] | None = None
-) -> PluginTable:
+def load_plugins(disabled: Iterable[str] = (), find: Callable[[], Iterable[EntryPoint]] | None = None) -> PluginTable:
     """Imports every plugin of the entry point group and asks it for its drivers.
 
     Whatever one of them does wrong stays in its own record.
@@ -116,7 +114,7 @@ def _load(manager: pluggy.PluginManager, point: EntryPoint, record: PluginRecord
             for implementation in getattr(manager.hook, hook).get_hookimpls():
                 if implementation.plugin is plugin:
                     _add(table, record, kind, implementation.function())
-    except (Exception, SystemExit) as error:  # noqa: BLE001
+    except (Exception, SystemExit) as error:
         record.status, record.reason = "error", f"{type(error).__name__}: {error}"
         record.traceback = traceback.format_exc()
         table.drivers[:] = [driver for driver in table.drivers if driver.plugin is not record]

@@ -110,7 +110,7 @@ class Selector:
         except InvalidArgument:
             raise
         # Anything may come out of a third party's driver; `doctor` shows it.
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             record.fail("error", error)
         else:
             record.status = "active"

@@ -5,19 +5,21 @@ below (tagged), with its descriptors in the same datagram (SCM_RIGHTS) in the or
 comment gives. A message of more than `INLINE_MAX` bytes travels in a sealed memfd, the first
 descriptor, and the datagram is empty.
 
-    daemon ──Spawn──> launcher          one long-lived pair, made before the launcher is forked
-    daemon <──Spawned/Failed── launcher
-    daemon <────> monitor               a pair that goes along with Spawn; later daemons connect to
-                                        `monitor.sock` in the container's directory and begin with Hello
+    daemon ──Spawn──> launcher          one long-lived pair; the launcher says Done (id 0) once it has
+                                        imported everything, or Failed, and nothing afterwards
+    daemon <────> monitor               a pair that goes along with Spawn; a fork that fails is told there,
+                                        as Failed (id 0); later daemons connect to `monitor.sock` in the
+                                        container's directory and begin with Hello
+    daemon ──Call──> worker server      one long-lived pair
+    daemon <──Return/Failed── worker    a pair that goes along with Call; closing it kills the worker
 """
 
 from __future__ import annotations
 
-from typing import Union
-
 import msgspec
 
 from hooper.api import oci
+from hooper.api.driver import HostInfo
 from hooper.api.isolation import Bundle, Stats
 from hooper.api.logs import LogTarget
 
@@ -32,6 +34,24 @@ class Message(msgspec.Struct, tag=True, omit_defaults=True):
 
 
 # --- daemon to launcher ---------------------------------------------------------------------------
+
+
+class DriverReference(msgspec.Struct, kw_only=True):
+    """A driver for the launcher to import. `factory` is "module:Class", `config_type` "module:Struct" or
+    "" for a driver without settings, which are JSON."""
+
+    name: str
+    factory: str
+    config_type: str = ""
+    config: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class LauncherConfig(msgspec.Struct, kw_only=True):
+    """The launcher's argument, as JSON."""
+
+    backends: list[DriverReference]
+    log_drivers: list[DriverReference]
+    host: HostInfo
 
 
 class Spawn(Message, kw_only=True):
@@ -60,13 +80,16 @@ class Spawn(Message, kw_only=True):
 
 
 class Attach(Message, kw_only=True):
-    """Also sent to a running monitor. Descriptor: the connection."""
+    """Also sent to a running monitor, which gives no answer: it closes the connection if there is
+    nothing to attach to. Descriptor: the connection."""
 
     stdin: bool = False
     stdout: bool = False
     stderr: bool = False
     detach_keys: bytes = b"\x10\x11"
+    """Looked for with a tty only."""
     received: bytes = b""
+    """What the client had sent after its request: the beginning of its stdin."""
     exec_id: str = ""
     """"": the container's own streams."""
 
@@ -166,6 +189,8 @@ class GetSandbox(Message, kw_only=True):
 class Release(Message, kw_only=True):
     """Sent after `Exited` has been recorded: the monitor may go. No answer."""
 
+    id: int = 0
+
 
 # --- monitor to daemon ----------------------------------------------------------------------------
 
@@ -246,11 +271,21 @@ class Return(Message, kw_only=True):
     """msgpack."""
 
 
-ToMonitor = Union[
-    Hello, Start, Hold, Unhold, Attach, Signal, Resize, StartExec, Pause, Resume, Update,
-    GetStats, GetProcesses, GetSandbox, Release,
-]
-FromMonitor = Union[
-    Sandbox, Created, Started, Done, Failed, Status, StatsAnswer, ProcessesAnswer, Exited, ExecExited,
-]
-
+ToMonitor = (
+    Hello
+    | Start
+    | Hold
+    | Unhold
+    | Attach
+    | Signal
+    | Resize
+    | StartExec
+    | Pause
+    | Resume
+    | Update
+    | GetStats
+    | GetProcesses
+    | GetSandbox
+    | Release
+)
+FromMonitor = Sandbox | Created | Started | Done | Failed | Status | StatsAnswer | ProcessesAnswer | Exited | ExecExited

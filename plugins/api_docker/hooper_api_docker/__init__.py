@@ -1,1 +1,1 @@
-"""A bundled plugin of hooper."""
+"""The Docker Engine API as a front-end of hooper."""

@@ -1,0 +1,109 @@
+"""The build context as a tar stream."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from hooper.api.errors import InvalidArgument
+from hooper.cli.ignore import Ignore
+
+_BLOCK = 1 << 18
+_END = bytes(2 * tarfile.BLOCKSIZE)
+
+
+def ignored(context: Path, dockerfile: str) -> Ignore:
+    """The patterns of <Dockerfile>.dockerignore if it is there, else of .dockerignore."""
+    for name in (f"{dockerfile}.dockerignore", ".dockerignore"):
+        try:
+            return Ignore((context / name).read_text(encoding="utf-8-sig").splitlines())
+        except FileNotFoundError:
+            continue
+    return Ignore(())
+
+
+def pack(context: Path, ignore: Ignore, always: frozenset[str]) -> Iterator[bytes]:
+    """A tar stream (PAX) of the directory `context`, owners set to root; `always` is sent whatever is ignored.
+
+    InvalidArgument names a file that cannot be read.
+    """
+    for path, status in _walk(context, "", ignore, always):
+        yield from _entry(context, path, status)
+    yield _END
+
+
+def pack_file(name: str, content: bytes) -> Iterator[bytes]:
+    """A tar stream's one entry: a regular file made of `content`, without the end of the archive."""
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    yield info.tobuf(tarfile.PAX_FORMAT) + content + _padding(len(content))
+
+
+def _walk(context: Path, below: str, ignore: Ignore, always: frozenset[str]) -> Iterator[tuple[str, os.stat_result]]:
+    try:
+        with os.scandir(context / below) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError as error:
+        raise _unreadable(context / below, error) from error
+    for entry in entries:
+        path = f"{below}/{entry.name}" if below else entry.name
+        status = entry.stat(follow_symlinks=False)
+        wanted = path in always or not ignore.excludes(path)
+        if wanted and not stat.S_ISSOCK(status.st_mode):
+            yield path, status
+        if entry.is_dir(follow_symlinks=False) and (
+            not ignore.prunes(path) or any(name.startswith(f"{path}/") for name in always)
+        ):
+            yield from _walk(context, path, ignore, always)
+
+
+def _entry(context: Path, path: str, status: os.stat_result) -> Iterator[bytes]:
+    info = tarfile.TarInfo(path)
+    info.mode, info.mtime = stat.S_IMODE(status.st_mode), int(status.st_mtime)
+    if stat.S_ISDIR(status.st_mode):
+        info.type = tarfile.DIRTYPE
+    elif stat.S_ISLNK(status.st_mode):
+        info.type, info.linkname = tarfile.SYMTYPE, os.readlink(context / path)
+    elif stat.S_ISFIFO(status.st_mode):
+        info.type = tarfile.FIFOTYPE
+    elif not stat.S_ISREG(status.st_mode):
+        info.type = tarfile.CHRTYPE if stat.S_ISCHR(status.st_mode) else tarfile.BLKTYPE
+        info.devmajor, info.devminor = os.major(status.st_rdev), os.minor(status.st_rdev)
+    if info.type != tarfile.REGTYPE:
+        yield info.tobuf(tarfile.PAX_FORMAT, errors="surrogateescape")
+        return
+    try:
+        file = open(context / path, "rb")  # noqa: SIM115
+    except OSError as error:
+        raise _unreadable(context / path, error) from error
+    with file:
+        info.size = os.fstat(file.fileno()).st_size
+        yield info.tobuf(tarfile.PAX_FORMAT, errors="surrogateescape")
+        yield from _content(file, path, info.size)
+
+
+def _content(file: BinaryIO, path: str, size: int) -> Iterator[bytes]:
+    """Exactly `size` bytes, as the header promised: a file that grows meanwhile is cut."""
+    left = size
+    while left:
+        data = file.read(min(left, _BLOCK))
+        if not data:
+            raise InvalidArgument(f"{path} in the build context became shorter while it was sent", remedy="Try again.")
+        left -= len(data)
+        yield data
+    if padding := _padding(size):
+        yield padding
+
+
+def _padding(size: int) -> bytes:
+    return bytes(-size % tarfile.BLOCKSIZE)
+
+
+def _unreadable(path: Path, error: OSError) -> InvalidArgument:
+    return InvalidArgument(
+        f"cannot read {path} of the build context", error.strerror or str(error), "Or name it in .dockerignore."
+    )

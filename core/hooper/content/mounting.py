@@ -1,0 +1,92 @@
+"""Puts a worker process into the file system that it works on.
+
+A worker makes a mount namespace of its own, mounts there what it needs and moves its root into it: no name
+that it meets can leave the tree, and nothing is left behind however it ends.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from hooper.api.errors import Internal, InvalidArgument
+from hooper.api.storage import Mount
+from hooper.linux import mounts as linux_mounts
+from hooper.linux import syscalls
+
+
+def private_namespace() -> None:
+    """Gives this process a mount namespace whose changes nobody else sees."""
+    syscalls.unshare(syscalls.CLONE_NEWNS)
+    linux_mounts.make_private("/")
+
+
+def _place_for(first: Mount) -> str:
+    """A directory to mount on. A snapshot's own is used where it is known: then none has to be removed later."""
+    if first.type == "bind" or {"bind", "rbind"}.intersection(first.options):
+        return first.source
+    for option in first.options:
+        if option.startswith("upperdir="):
+            return option.removeprefix("upperdir=")
+        if option.startswith("lowerdir="):
+            return option.removeprefix("lowerdir=").partition(":")[0]
+    return tempfile.mkdtemp(prefix="hooper-")
+
+
+def mount_private(mounts: Sequence[Mount]) -> str:
+    """Mounts a snapshot in this process's own namespace (see `private_namespace`) and returns where.
+
+    Internal if the kernel refuses it.
+    """
+    if not mounts:
+        raise InvalidArgument("a snapshot without mounts", "there is nothing to work on")
+    place = _place_for(mounts[0])
+    try:
+        linux_mounts.mount_snapshot(mounts, place)
+    except OSError as error:
+        raise Internal(
+            f"cannot mount the snapshot {place}",
+            error.strerror or str(error),
+            "See the kernel's log (dmesg) for the reason.",
+        ) from error
+    return place
+
+
+def move_root(path: str) -> None:
+    """Makes `path` this process's root and working directory."""
+    try:
+        os.chdir(path)
+        os.chroot(".")
+        os.chdir("/")
+    except OSError as error:
+        raise Internal(f"cannot enter {path}", error.strerror or str(error)) from error
+
+
+def enter(arguments: Mapping[str, Any]) -> None:
+    """Moves this process's root into what a worker's arguments name.
+
+    `mounts`: a snapshot's (as `msgspec.to_builtins` gives them); or `root`: a directory, such as
+    /proc/<pid>/root of a running container.
+    """
+    private_namespace()
+    if "mounts" in arguments:
+        move_root(mount_private(msgspec.convert(arguments["mounts"], list[Mount])))
+    else:
+        move_root(str(arguments["root"]))
+
+
+def open_in_root(path: bytes, flags: int) -> int:
+    """Opens a path with this process's root as "/", following no /proc link that leads elsewhere.
+
+    OSError passes through.
+    """
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        resolve = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
+        return syscalls.openat2(root, os.fsdecode(path) or ".", flags, resolve=resolve)
+    finally:
+        os.close(root)

@@ -1,0 +1,400 @@
+"""Unpacks layers (OCI image-spec, layer.md) and plain tar archives into the process's root.
+
+The process has been moved into the tree before (`hooper.content.mounting`): absolute names, ".." and
+symlinks cannot lead out of it. Names that try are refused nevertheless, for what they tell of the archive.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hooper.api.errors import HooperError, Internal, Unsupported
+from hooper.content import mounting
+from hooper.content.pipeline import PlainStream
+from hooper.content.tar import (
+    BLOCK_DEVICE,
+    CHARACTER,
+    DIRECTORY,
+    FIFO,
+    FILE,
+    HARDLINK,
+    SYMLINK,
+    Entry,
+    TarReader,
+    damaged,
+)  # fmt: skip
+from hooper.content.trees import kept_xattr, remove
+
+OPAQUE = "trusted.overlay.opaque"
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_WHITEOUT = b".wh."
+_ID_MAX = 0xFFFFFFFE
+_SPECIAL_BITS = 0o6000
+
+
+def clean(name: bytes, offset: int) -> bytes:
+    """A name as a path below the root: no leading "/", no "." or empty parts, ".." resolved by its letters.
+
+    DataLoss if it leads outside. b"" is the root itself.
+    """
+    if name[-1:] == b"/":
+        name = name[:-1]
+    if name[:1] not in b"/." and b"//" not in name and b"/." not in name:
+        return name
+    parts: list[bytes] = []
+    for part in name.split(b"/"):
+        if part == b"..":
+            if not parts:
+                raise damaged(offset, f"the name {os.fsdecode(name)} leads out of the archive")
+            parts.pop()
+        elif part not in (b"", b"."):
+            parts.append(part)
+    return b"/".join(parts)
+
+
+def _failed(entry: Entry, error: OSError) -> HooperError:
+    what = f"cannot unpack {os.fsdecode(entry.name)}"
+    why = error.strerror or str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Internal(what, why, "Free some disk space, or use another --data-root.")
+    if error.errno in (errno.EPERM, errno.EOPNOTSUPP):
+        return Unsupported(what, why, "The file system or the rights of the engine do not allow this kind of file.")
+    if error.errno == errno.EIO:
+        return Internal(what, why, "Check the disk.")
+    return damaged(entry.offset, f"{os.fsdecode(entry.name)}: {why}")
+
+
+class Unpacker:
+    """Unpacks one archive below the working directory.
+
+    `whiteouts`: "delete" applies them to the files that are there, "overlay" turns them into overlayfs's own
+    (a character device 0:0, an attribute on an opaque directory), "keep" takes them for ordinary files.
+    `owner`: gives all files to this (uid, gid) in place of their own.
+    """
+
+    def __init__(self, reader: TarReader, whiteouts: str = "keep", owner: tuple[int, int] | None = None) -> None:
+        self._reader, self._owner = reader, owner
+        self._whiteouts = whiteouts
+        self._inherits = False
+        self._parents: dict[bytes, bool] = {}
+        """Directories known to be there; True where new files inherit the group."""
+        self._directories: dict[bytes, Entry] = {}
+        """Those of the archive: their metadata are set at the end, when nothing changes them any more."""
+        self._visited: dict[bytes, os.stat_result] = {}
+        """Those that were there before: they get their times back."""
+        self._brought: set[bytes] = set()
+        self._whited: set[bytes] = set()
+        self.implied: list[bytes] = []
+        """Directories that entries are in but that have none themselves: made 0755, of root."""
+        self.converted = 0
+        """Whiteouts in overlayfs's form that were made."""
+        self._makers = {
+            FILE: self._file, DIRECTORY: self._directory, SYMLINK: self._symlink, HARDLINK: self._hardlink,
+            CHARACTER: self._device, BLOCK_DEVICE: self._device, FIFO: self._device,
+        }  # fmt: skip
+
+    def run(self) -> None:
+        """Unpacks all entries. DataLoss if the archive is damaged or names what cannot be."""
+        os.umask(0)
+        makers = self._makers
+        self._enter(b"")
+        for entry in self._reader:
+            path = clean(entry.name, entry.offset)
+            try:
+                parent, _, base = path.rpartition(b"/")
+                known = self._parents.get(parent)
+                self._inherits = self._enter(parent) if known is None else known
+                if base[:4] == _WHITEOUT and self._whiteouts != "keep":
+                    self._whiteout(parent, base, entry)
+                    continue
+                maker = makers.get(entry.kind)
+                if maker is None:
+                    self._unknown(entry)
+                    continue
+                self._brought.add(path)
+                maker(path, entry)
+            except OSError as error:
+                raise _failed(entry, error) from error
+        self._finish()
+
+    # --- the way to an entry -------------------------------------------------------------------------
+
+    def _enter(self, path: bytes) -> bool:
+        """Makes sure that a directory is there, and tells whether new files in it inherit its group."""
+        known = self._parents.get(path)
+        if known is not None:
+            return known
+        if path:
+            self._enter(path.rpartition(b"/")[0])
+        try:
+            status = os.stat(path or b".")
+            if path in self._whited and stat.S_ISCHR(status.st_mode):
+                os.unlink(path)
+                raise FileNotFoundError
+        except FileNotFoundError:
+            os.mkdir(path, 0o755)
+            self._mark_opaque(path)
+            self.implied.append(path)
+            self._brought.add(path)
+            status = os.stat(path)
+        else:
+            if not stat.S_ISDIR(status.st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, f"{os.fsdecode(path)} is not a directory")
+            if path not in self._brought:
+                self._visited[path] = status
+        self._parents[path] = inherits = bool(status.st_mode & stat.S_ISGID)
+        return inherits
+
+    def _mark_opaque(self, path: bytes) -> None:
+        """A directory in the place of one that this layer whited out hides what was below."""
+        if path in self._whited:
+            self._whited.discard(path)
+            os.setxattr(path, OPAQUE, b"y")
+
+    def _clear(self, path: bytes) -> None:
+        """Removes what an entry replaces, and what was known about it."""
+        self._parents.pop(path, None)
+        if not stat.S_ISDIR(os.lstat(path).st_mode):
+            os.unlink(path)
+            return
+        remove(path)
+        below = path + b"/"
+        self._parents = {b"": self._parents[b""]}
+        for known in (self._directories, self._visited):
+            for gone in [each for each in known if each == path or each.startswith(below)]:
+                del known[gone]
+        self._brought = {each for each in self._brought if not each.startswith(below)}
+
+    # --- one kind of entry each ----------------------------------------------------------------------
+
+    def _file(self, path: bytes, entry: Entry) -> None:
+        mode = entry.mode
+        try:
+            fd = os.open(path, _CREATE, mode)
+        except FileExistsError:
+            self._clear(path)
+            fd = os.open(path, _CREATE, mode)
+        try:
+            if entry.sparse is not None:
+                self._sparse(fd, entry)
+            elif entry.size:
+                for piece in self._reader.pieces():
+                    _write(fd, piece)
+            uid, gid = self._ids(entry)
+            if uid or gid or self._inherits:
+                os.fchown(fd, uid, gid)
+                if mode & _SPECIAL_BITS:
+                    os.fchmod(fd, mode)
+            if entry.xattrs:
+                _set_xattrs(path, entry)
+            os.utime(fd, ns=(entry.mtime, entry.mtime))
+        finally:
+            os.close(fd)
+
+    def _sparse(self, fd: int, entry: Entry) -> None:
+        segments = iter(entry.sparse or ())
+        left = 0
+        for piece in self._reader.pieces():
+            while piece:
+                while not left:
+                    start, left = next(segments)
+                    os.lseek(fd, start, os.SEEK_SET)
+                part = piece[:left]
+                _write(fd, part)
+                left -= len(part)
+                piece = piece[len(part) :]
+        os.ftruncate(fd, entry.size)
+
+    def _directory(self, path: bytes, entry: Entry) -> None:
+        if path:
+            try:
+                os.mkdir(path, entry.mode & 0o1777)
+                self._parents[path] = False
+                self._mark_opaque(path)
+            except FileExistsError:
+                if not stat.S_ISDIR(os.lstat(path).st_mode):
+                    whited = path in self._whited
+                    self._clear(path)
+                    os.mkdir(path, 0o755)
+                    if whited:
+                        self._mark_opaque(path)
+        self._directories.pop(path, None)
+        self._directories[path] = entry
+
+    def _symlink(self, path: bytes, entry: Entry) -> None:
+        try:
+            os.symlink(entry.link, path)
+        except FileExistsError:
+            self._clear(path)
+            os.symlink(entry.link, path)
+        self._dress(path, entry)
+
+    def _hardlink(self, path: bytes, entry: Entry) -> None:
+        target = clean(entry.link, entry.offset)
+        if target == path:
+            return
+        try:
+            os.link(target, path, follow_symlinks=False)
+        except FileExistsError:
+            if path.startswith(target + b"/") or target.startswith(path + b"/"):
+                raise
+            self._clear(path)
+            os.link(target, path, follow_symlinks=False)
+        except FileNotFoundError:
+            raise damaged(
+                entry.offset, f"{os.fsdecode(path)} is a link to {os.fsdecode(target)}, which is not there"
+            ) from None
+
+    def _device(self, path: bytes, entry: Entry) -> None:
+        kind = {CHARACTER: stat.S_IFCHR, BLOCK_DEVICE: stat.S_IFBLK, FIFO: stat.S_IFIFO}[entry.kind]
+        try:
+            number = os.makedev(entry.major, entry.minor)
+        except OverflowError:
+            raise damaged(entry.offset, f"{os.fsdecode(path)} has an impossible device number") from None
+        try:
+            os.mknod(path, entry.mode | kind, number)
+        except FileExistsError:
+            self._clear(path)
+            os.mknod(path, entry.mode | kind, number)
+        self._dress(path, entry)
+
+    def _unknown(self, entry: Entry) -> None:
+        # A volume label (GNU) and a directory's old listing (GNU, incremental) describe no file.
+        if entry.kind not in b"VD":
+            raise damaged(entry.offset, f"{os.fsdecode(entry.name)} is of the unknown kind {entry.kind!r}")
+
+    # --- metadata ------------------------------------------------------------------------------------
+
+    def _ids(self, entry: Entry) -> tuple[int, int]:
+        if self._owner is not None:
+            return self._owner
+        uid, gid = entry.uid, entry.gid
+        if not (0 <= uid <= _ID_MAX and 0 <= gid <= _ID_MAX):
+            raise damaged(entry.offset, f"{os.fsdecode(entry.name)} has the impossible owner {uid}:{gid}")
+        return uid, gid
+
+    def _dress(self, path: bytes, entry: Entry) -> None:
+        """Sets what symlinks and devices have of metadata."""
+        uid, gid = self._ids(entry)
+        if uid or gid or self._inherits:
+            os.chown(path, uid, gid, follow_symlinks=False)
+            if entry.mode & _SPECIAL_BITS and entry.kind != SYMLINK:
+                os.chmod(path, entry.mode)
+        if entry.xattrs:
+            _set_xattrs(path, entry)
+        os.utime(path, ns=(entry.mtime, entry.mtime), follow_symlinks=False)
+
+    def _finish(self) -> None:
+        """Sets the metadata of directories, which entries in them would have changed or been hindered by."""
+        for path, entry in self._directories.items():
+            try:
+                place = path or b"."
+                os.chown(place, *self._ids(entry), follow_symlinks=False)
+                if entry.xattrs:
+                    _set_xattrs(place, entry)
+                os.chmod(place, entry.mode)
+                os.utime(place, ns=(entry.mtime, entry.mtime))
+            except OSError as error:
+                raise _failed(entry, error) from error
+        for path, status in self._visited.items():
+            if path not in self._directories:
+                os.utime(path or b".", ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    # --- whiteouts -----------------------------------------------------------------------------------
+
+    def _whiteout(self, parent: bytes, base: bytes, entry: Entry) -> None:
+        if base == b".wh..wh..opq":
+            if self._whiteouts == "overlay":
+                os.setxattr(parent or b".", OPAQUE, b"y")
+                self.converted += 1
+            else:
+                self._purge(parent)
+            return
+        if base.startswith(b".wh..wh."):
+            return  # AUFS's own files
+        hidden = base[4:]
+        if hidden in (b"", b".", b".."):
+            raise damaged(entry.offset, f"the whiteout {os.fsdecode(entry.name)} hides nothing that can be")
+        path = parent + b"/" + hidden if parent else hidden
+        if self._whiteouts == "delete":
+            self._hide(path)
+            return
+        self._whited.add(path)
+        self.converted += 1
+        try:
+            os.mknod(path, stat.S_IFCHR, 0)
+        except FileExistsError:
+            # The layer's own file, which hides what is below as well.
+            if stat.S_ISDIR(os.lstat(path).st_mode):
+                self._mark_opaque(path)
+
+    def _hide(self, path: bytes) -> None:
+        """Deletes a path, except for what this archive brought."""
+        if path not in self._brought:
+            if os.path.lexists(path):
+                self._clear(path)
+        elif stat.S_ISDIR(os.lstat(path).st_mode):
+            self._purge(path)
+
+    def _purge(self, directory: bytes) -> None:
+        with os.scandir(directory or b".") as found:
+            names = [entry.name for entry in found]
+        for name in names:
+            self._hide(directory + b"/" + name if directory else name)
+
+
+def _write(fd: int, data: memoryview) -> None:
+    while (written := os.write(fd, data)) < len(data):
+        data = data[written:]
+
+
+def _set_xattrs(path: bytes, entry: Entry) -> None:
+    for name, value in entry.xattrs.items():
+        if not kept_xattr(name):
+            continue
+        try:
+            os.setxattr(path, name, value, follow_symlinks=False)
+        except OSError as error:
+            # user.* on symlinks and devices is impossible, and many file systems have none at all.
+            if error.errno not in (errno.EOPNOTSUPP, errno.EPERM) or name == b"security.capability":
+                raise
+
+
+def unpack(fd: int, whiteouts: str, owner: tuple[int, int] | None = None) -> tuple[PlainStream, Unpacker]:
+    """Unpacks an archive, compressed or not, below the working directory."""
+    stream = PlainStream(fd)
+    unpacker = Unpacker(TarReader(stream.read), whiteouts, owner)
+    unpacker.run()
+    return stream, unpacker
+
+
+def apply_layer(arguments: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
+    """Worker: unpacks the layer `fds[0]` into a snapshot.
+
+    Arguments: where, as `target` (a directory) or `mounts` (a snapshot's, each [type, source, [option…]]),
+    and `whiteouts`: "delete" or "overlay", see `Unpacker`. Returns {diff_id, size (bytes, uncompressed),
+    implied (directories without an entry), converted (whiteouts in overlayfs's form)}.
+    """
+    mounting.enter(arguments if "mounts" in arguments else {"root": arguments["target"]})
+    stream, unpacker = unpack(fds[0], arguments["whiteouts"])
+    return {
+        "diff_id": stream.diff_id,
+        "size": stream.size,
+        "implied": unpacker.implied,
+        "converted": unpacker.converted,
+    }
+
+
+def unpack_archive(arguments: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
+    """Worker: unpacks the archive `fds[0]` into `directory`, out of which nothing leads.
+
+    Returns {diff_id, size}. `owner`: [uid, gid] for all files in place of their own.
+    """
+    mounting.enter({"root": arguments["directory"]})
+    owner = arguments.get("owner")
+    stream, _ = unpack(fds[0], "keep", (owner[0], owner[1]) if owner else None)
+    return {"diff_id": stream.diff_id, "size": stream.size}

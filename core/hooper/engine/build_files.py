@@ -1,0 +1,59 @@
+"""A build's work on files: each call is one worker process, confined to the trees that it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from hooper.api.builder import CopyStep, SourceEntry
+from hooper.api.driver import Workers
+from hooper.api.storage import Mount
+
+Place = Path | Sequence[Mount]
+"""A directory of the host or the mounts of a snapshot: what a worker makes its root."""
+
+
+def _root(place: Place) -> dict[str, Any]:
+    if isinstance(place, Path):
+        return {"root": str(place)}
+    return {"mounts": msgspec.to_builtins(list(place))}
+
+
+class BuildFiles:
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+
+    async def _call(self, function: str, arguments: dict[str, Any], fds: Sequence[int] = ()) -> Any:
+        return await self._workers.run(f"hooper.content.files:{function}", arguments, fds)
+
+    async def unpack(self, archive: int, directory: Path) -> None:
+        await self._call("unpack_archive", _root(directory), (archive,))
+
+    async def list(self, place: Place, paths: Sequence[str]) -> list[SourceEntry]:
+        rows = await self._call("list_tree", {**_root(place), "paths": list(paths)})
+        return [SourceEntry(*row) for row in rows]
+
+    async def copy(
+        self, target: Sequence[Mount], sources: Sequence[tuple[Place, Sequence[str]]], step: CopyStep
+    ) -> None:
+        arguments = {
+            **_root(target),
+            "sources": [{**_root(place), "paths": list(paths)} for place, paths in sources],
+            "destination": step.destination,
+            "chown": step.chown,
+            "chmod": step.chmod,
+            "keep_owner": step.keep_owner,
+            "unpack": step.unpack,
+        }
+        await self._call("copy_files", arguments)
+
+    async def make_directory(self, target: Sequence[Mount], path: str, user: str) -> bool:
+        """False if it was there."""
+        return bool(await self._call("make_directory", {**_root(target), "path": path, "user": user}))
+
+    async def read(self, place: Place, path: str) -> bytes:
+        content: bytes = await self._call("read_file", {**_root(place), "path": path})
+        return content

@@ -1,0 +1,74 @@
+"""An image out of what a container has changed."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import msgspec
+
+from hooper.api.model import Container, ContainerConfig, History, Image, ImageConfig
+from hooper.api.reference import Reference
+from hooper.engine.changes import apply_changes
+from hooper.engine.clock import rfc3339
+from hooper.engine.core import Core
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What the caller of a commit wishes."""
+
+    reference: str = ""
+    comment: str = ""
+    author: str = ""
+    changes: Sequence[str] = ()
+    config: ContainerConfig | None = None
+
+
+async def commit(core: Core, container: Container, wish: Commit) -> str:
+    """The id of the new image: the container's own with one layer more, and its configuration."""
+    tags = [str(Reference.parse(wish.reference).with_default_tag())] if wish.reference else []
+    config = _config(wish.config or container.config)
+    apply_changes(config, wish.changes)
+    base = await core.images.get(container.image_id)
+    layer = await _layer(core, container, base.chain)
+    now = rfc3339()
+    step = History(
+        created=now, created_by=" ".join([container.path, *container.args]), author=wish.author, comment=wish.comment
+    )
+    image = Image(
+        architecture=base.image.architecture,
+        os=base.image.os,
+        variant=base.image.variant,
+        config=config,
+        history=[*base.image.history, step],
+        created=now,
+        author=wish.author,
+    )
+    image_id = await core.images.create_image(image, layer, tags, parent=base.id)
+    core.emit(container, "commit", comment=wish.comment, imageID=image_id, imageRef=tags[0] if tags else "")
+    return image_id
+
+
+def _config(config: ContainerConfig) -> ImageConfig:
+    fields = [field.name for field in msgspec.structs.fields(ImageConfig)]
+    return ImageConfig(**{name: getattr(config, name) for name in fields})
+
+
+async def _layer(core: Core, container: Container, parent: str) -> str:
+    """The container goes on with its own snapshot, so the changes are written out and applied to a new one."""
+    scratch = core.host.data_root / "scratch"
+    scratch.mkdir(mode=0o700, exist_ok=True)
+    with tempfile.TemporaryFile(dir=scratch) as spool:
+        result = await core.storage.diff(container.id, spool.fileno())
+
+        @contextmanager
+        def source() -> Iterator[int]:
+            os.lseek(spool.fileno(), 0, os.SEEK_SET)
+            yield spool.fileno()
+
+        layer = await core.images.layers.unpack(result.diff_id, parent, source)
+    return layer.chain_id

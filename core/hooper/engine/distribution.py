@@ -1,0 +1,265 @@
+"""Pull: from a registry's manifest to an image in place."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, NamedTuple
+
+import anyio
+
+from hooper.api.engine import ProgressSink
+from hooper.api.errors import DataLoss, NotFound, Unsupported
+from hooper.api.manifests import (
+    ImageManifest,
+    Index,
+    check_image,
+    choose,
+    decode_image,
+    digest_of,
+    parse_manifest,
+    parse_platform,
+    platform_name,
+)
+from hooper.api.model import Image
+from hooper.api.reference import Reference
+from hooper.api.registry import Credentials, Descriptor, Manifest, Platform, RegistryClient, RegistryDriver
+from hooper.engine import distribution_progress as tell
+from hooper.engine.image_store import ImageStore
+from hooper.engine.layers import KeyedLocks, LayerStore, Lease, chain_ids, open_blob
+
+if TYPE_CHECKING:
+    from hooper.content.store import ContentStore
+
+RegistryFor = Callable[[str], Awaitable[RegistryDriver]]
+"""Gives the driver for a registry host."""
+
+_DOWNLOADS = 3
+_CONFIG_MAX = 16 * 1024 * 1024
+
+
+class RemoteImage(NamedTuple):
+    """An image as its registry describes it."""
+
+    reference: Reference
+    top: Manifest
+    """What the reference names: a manifest, or the index that it was chosen from."""
+    manifest: Manifest
+    content: ImageManifest
+    config: bytes
+    image: Image
+
+    @property
+    def id(self) -> str:
+        return self.content.config.digest
+
+
+class Puller:
+    def __init__(
+        self,
+        images: ImageStore,
+        layers: LayerStore,
+        content: ContentStore,
+        registry_for: RegistryFor,
+    ) -> None:
+        self._images, self._layers, self._content = images, layers, content
+        self._registry_for = registry_for
+        self._downloads, self._limiter = KeyedLocks(), anyio.CapacityLimiter(_DOWNLOADS)
+
+    async def pull(
+        self, reference: Reference, sink: ProgressSink, platform: str, credentials: Credentials | None
+    ) -> str:
+        """Returns the image's id. Errors of the manifest are raised before the first message."""
+        async with (await self._registry_for(reference.host)).connect(reference.host, credentials) as client:
+            top = await client.resolve(reference.path, reference.digest or reference.tag)
+            wanted = parse_platform(platform)
+            manifest, content = await self._choose(client, reference, top, wanted)
+            await tell.say(sink, f"Pulling from {reference.path}", reference.digest or reference.tag)
+            with self._layers.lease() as lease:
+                for digest in (top.descriptor.digest, manifest.descriptor.digest, content.config.digest):
+                    lease.add("blob", digest)
+                remote = await self._describe(client, reference, top, manifest, content)
+                if platform:
+                    _check_platform(remote, wanted)
+                if not self._is_present(remote):
+                    await self._fetch_layers(client, remote, sink, lease)
+                newer = await self._record(remote)
+        await tell.say(sink, f"Digest: {top.descriptor.digest}")
+        verdict = "Downloaded newer image for" if newer else "Image is up to date for"
+        await tell.say(sink, f"Status: {verdict} {reference.familiar}")
+        return remote.id
+
+    async def pull_all(
+        self, name: Reference, sink: ProgressSink, platform: str, credentials: Credentials | None
+    ) -> str:
+        """Every tag of the name; the id of the last."""
+        async with (await self._registry_for(name.host)).connect(name.host, credentials) as client:
+            tags = await client.tags(name.path)
+        image_id = ""
+        for tag in tags:
+            image_id = await self.pull(Reference(name.host, name.path, tag), sink, platform, credentials)
+        if not image_id:
+            raise NotFound(f"{name.familiar} has no tags")
+        return image_id
+
+    # --- what there is --------------------------------------------------------------------------------
+
+    async def _choose(
+        self, client: RegistryClient, reference: Reference, top: Manifest, wanted: Platform
+    ) -> tuple[Manifest, ImageManifest]:
+        manifest, parsed = top, parse_manifest(top, reference.familiar)
+        for _ in range(2):
+            if isinstance(parsed, ImageManifest):
+                break
+            manifest = await client.resolve(reference.path, choose(parsed, wanted).digest)
+            parsed = parse_manifest(manifest, reference.familiar)
+        if isinstance(parsed, Index):
+            raise Unsupported(f"{reference.familiar} is not an image", "its indexes are nested too deeply")
+        check_image(parsed, reference.familiar)
+        return manifest, parsed
+
+    async def _describe(
+        self,
+        client: RegistryClient,
+        reference: Reference,
+        top: Manifest,
+        manifest: Manifest,
+        content: ImageManifest,
+    ) -> RemoteImage:
+        config = await self._config(client, reference, content.config)
+        image = decode_image(config, reference.familiar)
+        if image.os != "linux":
+            raise Unsupported(f'image operating system "{image.os}" cannot be used on this platform')
+        if len(image.rootfs.diff_ids) != len(content.layers):
+            raise DataLoss(
+                f"the configuration of {reference.familiar} does not fit its manifest",
+                f"{len(image.rootfs.diff_ids)} and {len(content.layers)} layers",
+                "Push the image again.",
+            )
+        return RemoteImage(reference, top, manifest, content, config, image)
+
+    async def _config(self, client: RegistryClient, reference: Reference, blob: Descriptor) -> bytes:
+        if self._content.has(blob.digest):
+            return self._content.path(blob.digest).read_bytes()
+        if blob.size > _CONFIG_MAX:
+            raise DataLoss(f"the configuration of {reference.familiar} is larger than {_CONFIG_MAX} bytes")
+        async with client.fetch(reference.path, blob) as chunks:
+            config = b"".join([chunk async for chunk in chunks])
+        if digest_of(config) != blob.digest:
+            raise DataLoss(f"the configuration of {reference.familiar} is damaged", f"wanted {blob.digest}")
+        await self._layers.put(config, blob.media_type)
+        return config
+
+    def _is_present(self, remote: RemoteImage) -> bool:
+        chains = chain_ids(remote.image.rootfs.diff_ids)
+        return self._images.exists(remote.id) and (not chains or self._layers.get(chains[-1]) is not None)
+
+    # --- layers ---------------------------------------------------------------------------------------
+
+    async def _fetch_layers(
+        self, client: RegistryClient, remote: RemoteImage, sink: ProgressSink, lease: Lease
+    ) -> None:
+        """Downloads several at once, and unpacks each as soon as it and those below it are there."""
+        chains = chain_ids(remote.image.rootfs.diff_ids)
+        missing = []
+        for index, (chain, blob) in enumerate(zip(chains, remote.content.layers, strict=True)):
+            lease.add("layer", chain)
+            lease.add("blob", blob.digest)
+            present = self._layers.get(chain) is not None
+            await tell.layer(sink, "Already exists" if present else "Pulling fs layer", tell.short(blob.digest))
+            if not present:
+                missing.append(index)
+        arrived = {index: anyio.Event() for index in missing}
+        error: BaseException | None = None
+        try:
+            async with anyio.create_task_group() as group:
+                for index in missing:
+                    group.start_soon(self._download, client, remote, index, sink, arrived[index])
+                for index in missing:
+                    await arrived[index].wait()
+                    await self._unpack(remote, index, chains[index - 1] if index else "", sink)
+        except BaseExceptionGroup as grouped:
+            error = _first(grouped)
+        if error is not None:
+            raise error
+
+    async def _download(
+        self,
+        client: RegistryClient,
+        remote: RemoteImage,
+        index: int,
+        sink: ProgressSink,
+        arrived: anyio.Event,
+    ) -> None:
+        blob, diff_id = remote.content.layers[index], remote.image.rootfs.diff_ids[index]
+        short = tell.short(blob.digest)
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._downloads.hold(blob.digest))
+            if not self._content.has(blob.digest):
+                await stack.enter_async_context(self._limiter)
+                await self._transfer(
+                    client, remote.reference.path, blob, tell.Meter(sink, "Downloading", short, blob.size)
+                )
+                await tell.layer(sink, "Verifying Checksum", short)
+            self._layers.add_blob(blob.digest, blob.media_type, blob.size, diff_id)
+            self._images.add_source(blob.digest, remote.reference)
+        await tell.layer(sink, "Download complete", short)
+        arrived.set()
+
+    async def _transfer(self, client: RegistryClient, repository: str, blob: Descriptor, meter: tell.Meter) -> None:
+        """Into the content store, from where an earlier try broke off; the store verifies it."""
+        async with self._content.writer(blob.digest, blob.size) as writer:
+            position = writer.offset
+            async with client.fetch(repository, blob, position) as chunks:
+                async for chunk in chunks:
+                    await writer.write(chunk)
+                    position += len(chunk)
+                    await meter.at(position)
+
+    async def _unpack(self, remote: RemoteImage, index: int, parent: str, sink: ProgressSink) -> None:
+        blob, diff_id = remote.content.layers[index], remote.image.rootfs.diff_ids[index]
+        short = tell.short(blob.digest)
+        source = open_blob(self._content, blob.digest)
+        try:
+            async with tell.extracting(sink, short) as watch:
+                await self._layers.unpack(diff_id, parent, source, watch)
+        except DataLoss:
+            self._layers.forget_blob(blob.digest)
+            raise
+        await tell.layer(sink, "Pull complete", short)
+
+    # --- the end --------------------------------------------------------------------------------------
+
+    async def _record(self, remote: RemoteImage) -> bool:
+        """Makes the image visible under its names; False if it was there under this one."""
+        before = self._images.lookup(remote.reference)
+        for manifest in (remote.top, remote.manifest):
+            kind = parse_manifest(manifest, remote.reference.familiar).media_type
+            await self._layers.put(manifest.content, kind)
+        chains = chain_ids(remote.image.rootfs.diff_ids)
+        size = sum(layer.size for layer in self._layers.ancestry(chains[-1] if chains else ""))
+        with self._images.database.transaction():
+            self._images.add(remote.id, remote.image, chains[-1] if chains else "", size)
+            self._images.add_digest(remote.reference.name, remote.top.descriptor.digest, remote.id)
+            if not remote.reference.digest:
+                self._images.tag(remote.reference, remote.id)
+        return before != remote.id
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error that ended a task group: the others were cancelled for it."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _check_platform(remote: RemoteImage, wanted: Platform) -> None:
+    image = remote.image
+    if image.architecture in ("", wanted.architecture) and image.os == wanted.os:
+        return
+    actual = platform_name(Platform(os=image.os, architecture=image.architecture, variant=image.variant))
+    raise NotFound(
+        f"image with reference {remote.reference.familiar} was found but does not match the specified platform",
+        f"wanted {platform_name(wanted)}, actual: {actual}",
+    )

@@ -1,0 +1,227 @@
+"""The images of the engine, as front-ends see them: each use case from top to bottom."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from hooper.api.driver import Workers
+from hooper.api.engine import Deleted, Filters, Images, ProgressSink, Pruned
+from hooper.api.errors import Conflict, InvalidArgument
+from hooper.api.manifests import (
+    OCI_CONFIG,
+    Index,
+    decode_image,
+    host_architecture,
+    parse_manifest,
+    parse_platform,
+)
+from hooper.api.model import History, Image, ImageSummary
+from hooper.api.reference import Reference
+from hooper.api.registry import Credentials, Descriptor, Platform
+from hooper.api.storage import StorageDriver
+from hooper.engine import clock, filters, image_filters
+from hooper.engine.archives import Saver
+from hooper.engine.archives_load import Loader
+from hooper.engine.changes import apply_changes
+from hooper.engine.distribution import Puller, RegistryFor
+from hooper.engine.distribution_push import Pusher
+from hooper.engine.gc import Collector
+from hooper.engine.image_removal import Remover, User
+from hooper.engine.image_store import ImageStore
+from hooper.engine.layers import LayerStore
+from hooper.engine.packing import Packer
+from hooper.state.database import Database
+
+if TYPE_CHECKING:
+    from hooper.content.store import ContentStore
+
+Emit = Callable[[str, str, str, Mapping[str, str]], None]
+"""Publishes an event: type, action, id, attributes."""
+
+
+def _no_users(image_id: str) -> Sequence[tuple[str, str, bool]]:
+    return ()
+
+
+class ImageService(Images):
+    """`containers_using` is set by whoever has the containers: of an image's id, the (id, name, runs) of each."""
+
+    def __init__(
+        self,
+        database: Database,
+        content: ContentStore,
+        storage: StorageDriver,
+        storage_name: str,
+        registry_for: RegistryFor,
+        emit: Emit,
+        workers: Workers,
+        collector: Collector,
+        log: Any,
+    ) -> None:
+        scratch = database.path.parent / "scratch"
+        shutil.rmtree(scratch, ignore_errors=True)
+        self.containers_using: Callable[[str], Sequence[tuple[str, str, bool]]] = _no_users
+        self.layers = LayerStore(database, content, storage, storage_name)
+        self.store = ImageStore(database, content)
+        self.collector = collector
+        self._emit, self._registry_for, self._log = emit, registry_for, log
+        packer = Packer(self.layers, content, workers, scratch)
+        self._puller = Puller(self.store, self.layers, content, registry_for)
+        self._pusher = Pusher(self.store, self.layers, content, packer, registry_for)
+        self._saver = Saver(self.store, self.layers, packer)
+        self._loader = Loader(self.store, self.layers, packer, workers, scratch)
+        self._remover = Remover(self.store, self.collector.collect, self._users, self._tell)
+
+    def _users(self, image_id: str) -> Sequence[User]:
+        return [User(*user) for user in self.containers_using(image_id)]
+
+    def _tell(self, action: str, image_id: str, name: str = "") -> None:
+        attributes = {"name": name} if name else {}
+        if self.store.exists(image_id):
+            attributes = {**self.store.summary(image_id).labels, **attributes}
+        self._emit("image", action, name if action == "pull" else image_id, attributes)
+
+    # --- looking --------------------------------------------------------------------------------------
+
+    async def list(self, *, all: bool = False, filters: Filters | None = None) -> Sequence[ImageSummary]:
+        images = [self.store.summary(image_id) for image_id in self.store.ids()]
+        if not all:
+            images = [i for i in images if i.tags or i.digests or not self.store.children(i.id)]
+        return image_filters.select(images, filters or {}, self._get)
+
+    async def get(self, name: str) -> ImageSummary:
+        return self._get(name)
+
+    def _get(self, name: str) -> ImageSummary:
+        return self.store.summary(self.store.resolve(name)[0])
+
+    async def layer_sizes(self, image: ImageSummary) -> Sequence[int]:
+        return [layer.size for layer in self.layers.ancestry(image.chain)]
+
+    # --- registries -----------------------------------------------------------------------------------
+
+    async def pull(
+        self,
+        reference: str,
+        progress: ProgressSink,
+        *,
+        platform: str = "",
+        all_tags: bool = False,
+        credentials: Credentials | None = None,
+    ) -> str:
+        parsed = Reference.parse(reference)
+        if all_tags and not parsed.tag and not parsed.digest:
+            image_id = await self._puller.pull_all(parsed, progress, platform, credentials)
+        else:
+            parsed = parsed.with_default_tag()
+            image_id = await self._puller.pull(parsed, progress, platform, credentials)
+        self._tell("pull", image_id, parsed.familiar)
+        return image_id
+
+    async def push(self, reference: str, progress: ProgressSink, *, credentials: Credentials | None = None) -> None:
+        parsed = Reference.parse(reference)
+        if parsed.digest:
+            raise InvalidArgument("cannot push a digest reference", remedy="Push a tag.")
+        await self._pusher.push(parsed, progress, credentials)
+        self._emit("image", "push", parsed.familiar, {"name": parsed.familiar_name})
+
+    async def login(self, host: str, credentials: Credentials) -> str:
+        async with (await self._registry_for(host)).connect(host, credentials) as client:
+            return await client.check_login()
+
+    async def distribution(
+        self, reference: str, credentials: Credentials | None = None
+    ) -> tuple[Descriptor, Sequence[Any]]:
+        parsed = Reference.parse(reference).with_default_tag()
+        async with (await self._registry_for(parsed.host)).connect(parsed.host, credentials) as client:
+            top = await client.resolve(parsed.path, parsed.digest or parsed.tag)
+            content = parse_manifest(top, parsed.familiar)
+            if isinstance(content, Index):
+                return top.descriptor, [entry.platform for entry in content.manifests if entry.platform]
+            async with client.fetch(parsed.path, content.config) as chunks:
+                image = decode_image(b"".join([chunk async for chunk in chunks]), parsed.familiar)
+        return top.descriptor, [Platform(os=image.os, architecture=image.architecture, variant=image.variant)]
+
+    # --- names and removal ----------------------------------------------------------------------------
+
+    async def tag(self, name: str, reference: str) -> None:
+        image_id, _ = self.store.resolve(name)
+        parsed = Reference.parse(reference).with_default_tag()
+        if parsed.digest:
+            raise InvalidArgument("refusing to create a tag with a digest reference", remedy="Give a tag.")
+        self.store.tag(parsed, image_id)
+        self._tell("tag", image_id, parsed.familiar)
+
+    async def remove(self, name: str, *, force: bool = False, prune: bool = True) -> Sequence[Deleted]:
+        return await self._remover.remove(name, force)
+
+    async def prune(self, filters: Filters) -> Pruned:
+        removed: list[str] = []
+        for image in self._prunable(filters):
+            try:
+                records = self._remover.forget(image.id, force=True)
+            except Conflict:
+                continue
+            removed += [record.deleted or record.untagged for record in records]
+        collected = await self.collector.collect()
+        return Pruned([*removed, *collected.layers], collected.space)
+
+    def _prunable(self, wanted: Filters) -> Sequence[ImageSummary]:
+        rest = {name: values for name, values in wanted.items() if name != "dangling"}
+        filters.check(rest, ("label", "label!", "until"))
+        images = [self.store.summary(image_id) for image_id in self.store.ids()]
+        dangling = filters.is_true(wanted.get("dangling", ("true",)))
+        found = image_filters.select(images, rest, self._get)
+        return [image for image in found if not (dangling and image.tags) and not self.containers_using(image.id)]
+
+    # --- archives -------------------------------------------------------------------------------------
+
+    async def save(self, names: Sequence[str], output: int) -> None:
+        await self._saver.save(names, output)
+
+    async def load(self, archive: int, progress: ProgressSink) -> Sequence[str]:
+        shown = []
+        for image_id, tags in await self._loader.load(archive, progress):
+            texts = [f"Loaded image: {tag.familiar}" for tag in tags] or [f"Loaded image ID: {image_id}"]
+            for text in texts:
+                await progress({"stream": f"{text}\n"})
+            shown += [tag.familiar for tag in tags] or [image_id]
+            self._tell("load", image_id)
+        return shown
+
+    async def import_tar(
+        self, archive: int, *, reference: str = "", message: str = "", changes: Sequence[str] = (), platform: str = ""
+    ) -> str:
+        wanted = parse_platform(platform)
+        tags = [str(Reference.parse(reference).with_default_tag())] if reference else []
+        now = clock.rfc3339()
+        history = [History(created=now, comment=message or "Imported from -")]
+        image = Image(
+            architecture=wanted.architecture, os=wanted.os, variant=wanted.variant, created=now, history=history
+        )
+        apply_changes(image.config, changes)
+        layer = await self._loader.import_layer(archive)
+        image.rootfs.diff_ids = [layer.diff_id]
+        image_id = await self.create_image(image, layer.chain_id, tags)
+        self._tell("import", image_id)
+        return image_id
+
+    # --- for builds and commits -----------------------------------------------------------------------
+
+    async def create_image(self, image: Image, chain: str, tags: Sequence[str] = (), parent: str = "") -> str:
+        """Stores an image on layers that exist (`chain`, "" for none) and returns its id."""
+        layers = self.layers.ancestry(chain)
+        image.rootfs.diff_ids = [layer.diff_id for layer in layers]
+        image.architecture = image.architecture or host_architecture()
+        config = msgspec.json.encode(image)
+        with self.layers.lease() as lease:
+            lease.add("layer", chain)
+            image_id = await self.layers.put(config, OCI_CONFIG)
+            self.store.add(image_id, image, chain, sum(layer.size for layer in layers), parent)
+            for tag in tags:
+                self.store.tag(Reference.parse(tag).with_default_tag(), image_id)
+        return image_id

@@ -1,0 +1,127 @@
+"""The fork server: a small process that has imported backends and log drivers, and forks monitors.
+
+    python -m hooper.runtime.launcher FD CONFIG
+
+FD is its end of the daemon's pair, CONFIG a `LauncherConfig` as JSON. It ends when the daemon's end is
+closed; the monitors go on.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from hooper.api.driver import HostInfo
+from hooper.api.errors import HooperError, Internal, to_wire
+from hooper.api.isolation import IsolationBackend
+from hooper.runtime import monitor, wire
+from hooper.runtime.protocol import Done, DriverReference, Failed, LauncherConfig
+
+
+def load(reference: DriverReference) -> Any:
+    """Imports a driver and makes it with its settings."""
+    config = None
+    if reference.config_type:
+        config = msgspec.json.decode(reference.config, type=_imported(reference.config_type))
+    return _imported(reference.factory)(reference.name, config)
+
+
+def _imported(path: str) -> Any:
+    module, _, attribute = path.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _load_all(references: Sequence[DriverReference], host: HostInfo) -> dict[str, Any]:
+    """A driver that cannot be loaded is left out: one that is broken does not take the others down."""
+    drivers = {}
+    for reference in references:
+        try:
+            driver = load(reference)
+            if isinstance(driver, IsolationBackend):
+                driver.preload(host)
+        except Exception as error:
+            print(f"hooper launcher: driver {reference.name} is left out: {error!r}", file=sys.stderr, flush=True)
+        else:
+            drivers[reference.name] = driver
+    return drivers
+
+
+class Launcher:
+    """Serves Spawn messages on its channel."""
+
+    def __init__(self, channel: socket.socket, config: LauncherConfig) -> None:
+        self._channel = channel
+        self._backends = _load_all(config.backends, config.host)
+        self._log_drivers = _load_all(config.log_drivers, config.host)
+        self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+
+    def serve(self) -> None:
+        """Returns when the daemon's end is closed."""
+        wire.send(self._channel, wire.encode(Done(id=0)))
+        while True:
+            try:
+                received = wire.receive(self._channel)
+            except HooperError as error:
+                print(f"hooper launcher: {error}", file=sys.stderr, flush=True)
+                continue
+            if received is None:
+                return
+            data, fds = received
+            self._fork(data, fds)
+            wire.close_all(fds)
+
+    def _fork(self, data: bytes, fds: list[int]) -> None:
+        try:
+            pid = os.fork()
+        except OSError as error:
+            cause = Internal("cannot fork a monitor", error.strerror or str(error), "Free memory or raise pids.max.")
+            with socket.socket(fileno=os.dup(fds[0])) as pair:
+                wire.send(pair, wire.encode(Failed(error=to_wire(cause))))
+            return
+        if pid:
+            return
+        code = 1
+        try:
+            self._become_monitor(data, fds)
+            code = 0
+        finally:
+            os._exit(code)
+
+    def _become_monitor(self, data: bytes, fds: list[int]) -> None:
+        self._channel.close()
+        os.setsid()
+        # A monitor outlives the daemon: it must not hold the daemon's streams open.
+        for number in range(3):
+            os.dup2(self._null, number)
+        channel = socket.socket(fileno=fds.pop(0))
+        monitor.main(channel, data, fds, self._backends, self._log_drivers)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """The process."""
+    wire.name_process("hooper-launcher")
+    channel = socket.socket(fileno=int(arguments[0]))
+    os.set_inheritable(channel.fileno(), False)
+    try:
+        launcher = Launcher(channel, wire.from_json(arguments[1].encode(), LauncherConfig))
+    except Exception as error:
+        wire.send(channel, wire.encode(Failed(error=to_wire(error))))
+        return
+    os.chdir("/")
+    # Monitors that end are nobody's concern here.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    gc.collect()
+    gc.freeze()
+    launcher.serve()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,450 @@
+"""The owner of one container: its pid, its streams, its log, its exit status.
+
+A single-threaded process, forked from the launcher, that outlives the daemon. Nothing that goes wrong
+in here may end the container: it is noted in `monitor.log` in the bundle directory.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hooper.api.errors import Conflict, HooperError, Internal, NotFound, to_wire
+from hooper.api.isolation import IsolationBackend
+from hooper.api.logs import LogDriver, LogWriter
+from hooper.linux import syscalls
+from hooper.runtime import protocol as p
+from hooper.runtime import sandbox, wire
+from hooper.runtime.loop import READ, Loop
+from hooper.runtime.owned import Owned
+
+LOG_FILE = "monitor.log"
+RELEASE_S = 10.0
+"""How long a connected daemon may take to say Release."""
+SEND_S = 2
+"""A daemon that takes no message for so long is dropped; it can connect again."""
+
+_spawn_decoder = wire.decoder(p.Spawn)
+_request_decoder = wire.decoder(p.ToMonitor)
+
+Handler = Callable[[Any, list[int]], p.Message | None]
+
+
+def main(
+    channel: socket.socket,
+    data: bytes,
+    fds: list[int],
+    backends: Mapping[str, IsolationBackend],
+    log_drivers: Mapping[str, LogDriver],
+) -> None:
+    """What a fork of the launcher does with an encoded Spawn; returns when the process may end.
+
+    `fds` are Spawn's after the first one, which `channel` is made of.
+    """
+    wire.name_process("hooper-monitor")
+    syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+    # Python ignores these; what is ignored stays so through exec, a handler does not.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, _outlive)
+    try:
+        spawn: p.Spawn = _spawn_decoder.decode(data)
+        monitor = Monitor(channel, spawn, _named(backends, spawn.backend, "isolation backend"))
+    except Exception as error:
+        wire.send(channel, wire.encode(p.Failed(error=to_wire(error))))
+        return
+    if monitor.prepare(fds, log_drivers):
+        monitor.loop.run()
+
+
+def _named(drivers: Mapping[str, Any], name: str, kind: str) -> Any:
+    try:
+        return drivers[name]
+    except KeyError:
+        raise NotFound(
+            f'{kind} "{name}"', "the launcher has none of that name", f"There are: {', '.join(drivers) or 'none'}."
+        ) from None
+
+
+class Monitor:
+    """Made of a Spawn; `prepare`, then its loop runs until the container is over and recorded."""
+
+    def __init__(self, channel: socket.socket, spawn: p.Spawn, backend: IsolationBackend) -> None:
+        self.loop = Loop(self.note)
+        self._spawn, self._bundle, self._backend = spawn, spawn.bundle, backend
+        self._spawner = channel
+        self._daemons: list[socket.socket] = []
+        self._listener: socket.socket | None = None
+        self._held: dict[str, list[int]] = {}
+        self._log: LogWriter | None = None
+        self._lost = 0
+        self._container = self._owned(
+            tty=spawn.tty, stdin=spawn.stdin, stdin_once=spawn.stdin_once, log=self._write_log, on_over=self._conclude
+        )
+        self._execs: dict[str, Owned] = {}
+        self._started_ns = 0
+        self._paused = False
+        self._exited: p.Exited | None = None
+        self._handlers: dict[type, Handler] = {
+            p.Start: self._start,
+            p.Hold: self._hold,
+            p.Unhold: self._unhold,
+            p.Attach: self._attach,
+            p.Signal: self._signal,
+            p.Resize: self._resize,
+            p.StartExec: self._start_exec,
+            p.Pause: self._pause,
+            p.Resume: self._resume,
+            p.Update: self._update,
+            p.GetStats: lambda request, _: p.StatsAnswer(id=request.id, stats=self._backend.stats(self._bundle)),
+            p.GetProcesses: lambda request, _: p.ProcessesAnswer(
+                id=request.id, pids=self._backend.processes(self._bundle)
+            ),
+        }
+
+    # --- making ---
+
+    def prepare(self, fds: list[int], log_drivers: Mapping[str, LogDriver]) -> bool:
+        """Makes the container up to the point where it waits for Start; False if it could not be."""
+        self._add_daemon(self._spawner)
+        try:
+            self._make_sandbox(fds)
+            self._open_log(log_drivers)
+            self._create(fds)
+        except Exception as error:
+            self._container.streams.abandon()
+            self._clean()
+            self._send(self._spawner, p.Failed(error=to_wire(error)))
+            return False
+        self._send(self._spawner, p.Created(pid=self._container.process.pid))
+        self._listen()
+        return True
+
+    def _make_sandbox(self, fds: list[int]) -> None:
+        if self._spawn.netns == "given":
+            self._bundle.netns = fds.pop(0)
+        elif self._spawn.netns == "new":
+            self._bundle.netns = sandbox.make(disable_ipv6=self._spawn.disable_ipv6, sysctls=self._spawn.sysctls)
+            self._send(self._spawner, p.Sandbox(), [self._bundle.netns])
+
+    def _open_log(self, log_drivers: Mapping[str, LogDriver]) -> None:
+        if self._spawn.log_driver not in ("", "none") and self._spawn.log is not None:
+            self._log = _named(log_drivers, self._spawn.log_driver, "log driver").writer(self._spawn.log)
+
+    def _create(self, fds: list[int]) -> None:
+        self.loop.watch_children(self._reap)
+        process = self._backend.create(self._bundle, self._container.streams.stdio())
+        self._container.made(process, self._spawn.console_size)
+        for request in self._spawn.attached:
+            self._attach(request, fds)
+
+    def _listen(self) -> None:
+        directory = os.open(self._bundle.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            # Through the descriptor: the path itself may be longer than sun_path takes.
+            path = f"/proc/self/fd/{directory}/{p.MONITOR_SOCKET}"
+            listener.bind(path)
+            os.chmod(path, 0o600)
+            listener.listen(8)
+        except OSError as error:
+            listener.close()
+            self.note(error)
+            return
+        finally:
+            os.close(directory)
+        self._listener = listener
+        self.loop.watch(listener.fileno(), READ, lambda _: self._add_daemon(listener.accept()[0]))
+
+    # --- daemons ---
+
+    def _add_daemon(self, sock: socket.socket) -> None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, SEND_S.to_bytes(8, "little") + bytes(8))
+        self._daemons.append(sock)
+        self.loop.watch(sock.fileno(), READ, lambda _: self._receive(sock))
+
+    def _drop_daemon(self, sock: socket.socket) -> None:
+        if sock not in self._daemons:
+            return
+        self._daemons.remove(sock)
+        self.loop.unwatch(sock.fileno())
+        sock.close()
+        if sock is self._spawner and not self._started_ns and self._exited is None:
+            self._abort()
+        self._stop_if_done()
+
+    def _receive(self, sock: socket.socket) -> None:
+        try:
+            received = wire.receive(sock, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        if received is None:
+            self._drop_daemon(sock)
+            return
+        data, fds = received
+        try:
+            self._answer(sock, _request_decoder.decode(data), fds)
+        finally:
+            wire.close_all(fds)
+
+    def _answer(self, sock: socket.socket, request: Any, fds: list[int]) -> None:
+        """Handlers take the descriptors that they keep out of `fds`."""
+        if isinstance(request, p.Release):
+            self._drop_daemon(sock)
+        elif isinstance(request, p.Hello):
+            self._send(sock, self._status(request.id))
+            if self._exited is not None:
+                self._send(sock, self._exited)
+        elif isinstance(request, p.GetSandbox) and self._bundle.netns is not None:
+            self._send(sock, p.Sandbox(id=request.id), [self._bundle.netns])
+        else:
+            answer = self._handled(request, fds)
+            if answer is not None:
+                self._send(sock, answer)
+            if isinstance(request, p.Start) and isinstance(answer, p.Failed):
+                self._abort()
+
+    def _handled(self, request: Any, fds: list[int]) -> p.Message | None:
+        handler = self._handlers.get(type(request), self._unknown)
+        try:
+            return handler(request, fds) or (p.Done(id=request.id) if not isinstance(request, p.Attach) else None)
+        except Exception as error:
+            if not isinstance(error, HooperError):
+                self.note(error)
+            return p.Failed(id=getattr(request, "id", 0), error=to_wire(error))
+
+    def _unknown(self, request: Any, _: list[int]) -> None:
+        raise NotFound(f"network namespace of container {self._bundle.id}", "it runs in the host's")
+
+    def _send(self, sock: socket.socket, message: p.Message, fds: Sequence[int] = ()) -> None:
+        try:
+            wire.send(sock, wire.encode(message), fds)
+        except OSError:
+            self._drop_daemon(sock)
+
+    def _tell(self, message: p.Message) -> None:
+        for sock in list(self._daemons):
+            self._send(sock, message)
+
+    def _status(self, request_id: int) -> p.Status:
+        return p.Status(
+            id=request_id,
+            pid=self._container.process.pid,
+            started=self._started_ns > 0,
+            paused=self._paused,
+            started_ns=self._started_ns,
+            execs={name: owned.process.pid for name, owned in self._execs.items() if owned.running},
+        )
+
+    # --- requests ---
+
+    def _start(self, request: p.Start, fds: list[int]) -> p.Message:
+        if self._started_ns or not self._container.running:
+            raise Conflict(f"cannot start container {self._bundle.id}", "it was started, or has ended, before")
+        self._held[""] = list(fds)
+        fds.clear()
+        self._backend.start(self._bundle, self._container.process)
+        self._started_ns = time.time_ns()
+        return p.Started(id=request.id, pid=self._container.process.pid, time_ns=self._started_ns)
+
+    def _hold(self, request: p.Hold, fds: list[int]) -> None:
+        self._held.setdefault(request.name, []).extend(fds)
+        fds.clear()
+
+    def _unhold(self, request: p.Unhold, _: list[int]) -> None:
+        wire.close_all(self._held.pop(request.name, []))
+
+    def _attach(self, request: p.Attach, fds: list[int]) -> None:
+        owned = self._execs.get(request.exec_id) if request.exec_id else self._container
+        sock = socket.socket(fileno=fds.pop(0))
+        if owned is None:
+            sock.shutdown(socket.SHUT_RDWR)
+            sock.close()
+        else:
+            owned.streams.attach(request, sock)
+
+    def _running(self, exec_id: str) -> Owned:
+        owned = self._execs.get(exec_id) if exec_id else self._container
+        if owned is None or not owned.running:
+            raise Conflict(f"{f'exec {exec_id}' if exec_id else f'container {self._bundle.id}'} is not running")
+        return owned
+
+    def _signal(self, request: p.Signal, _: list[int]) -> None:
+        if request.exec_id in self._execs or not request.exec_id:
+            owned = self._execs[request.exec_id] if request.exec_id else self._container
+            # Once reaped, the pid may be another process's.
+            if owned.running:
+                self._backend.signal(self._bundle, owned.process.pid, request.signal)
+
+    def _resize(self, request: p.Resize, _: list[int]) -> None:
+        self._running(request.exec_id).streams.resize(request.height, request.width)
+
+    def _start_exec(self, request: p.StartExec, fds: list[int]) -> p.Message:
+        init = self._running("")
+        if request.exec_id in self._execs:
+            raise Conflict(f"exec {request.exec_id} has already run")
+        owned = self._owned(
+            tty=request.process.terminal,
+            stdin=request.stdin,
+            stdin_once=True,
+            log=None,
+            on_over=lambda owned: self._exec_over(request.exec_id, owned),
+        )
+        stdio = owned.streams.stdio() if request.attach else owned.streams.discard_stdio()
+        try:
+            process = self._backend.exec(self._bundle, request.process, stdio, init.process.pid)
+        except BaseException:
+            owned.streams.abandon()
+            raise
+        size = request.process.console_size
+        owned.made(process, (size.height, size.width) if size else None)
+        self._execs[request.exec_id] = owned
+        if request.attach is not None:
+            self._attach(request.attach, fds)
+        return p.Started(id=request.id, pid=process.pid, time_ns=time.time_ns())
+
+    def _pause(self, _: p.Pause, __: list[int]) -> None:
+        self._running("")
+        self._backend.pause(self._bundle)
+        self._paused = True
+
+    def _resume(self, _: p.Resume, __: list[int]) -> None:
+        self._backend.resume(self._bundle)
+        self._paused = False
+
+    def _update(self, request: p.Update, _: list[int]) -> None:
+        self._running("")
+        self._backend.update(self._bundle, request.resources)
+
+    # --- processes and their end ---
+
+    def _owned(self, **options: Any) -> Owned:
+        return Owned(self.loop, on_idle=self._stop_if_done, **options)
+
+    def _reap(self) -> None:
+        by_pid = {owned.process.pid: owned for owned in (self._container, *self._execs.values()) if owned.running}
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid in by_pid:
+                by_pid[pid].exited(status)
+
+    def _exec_over(self, exec_id: str, owned: Owned) -> None:
+        self._tell(p.ExecExited(exec_id=exec_id, exit_code=owned.exit_code, time_ns=owned.ended_ns))
+        if not owned.streams.clients:
+            self._execs.pop(exec_id, None)
+
+    def _conclude(self, container: Owned) -> None:
+        """The container is over: removes what the backend made, leaves the status behind, tells it."""
+        self._close_log()
+        oom_killed = self._guarded(lambda: self._backend.oom_killed(self._bundle), False)
+        self._guarded(lambda: self._backend.delete(self._bundle), None)
+        self._end_execs()
+        self._exited = p.Exited(exit_code=container.exit_code, oom_killed=oom_killed, time_ns=container.ended_ns)
+        self._guarded(lambda: _write_durably(self._bundle.directory / p.EXIT_FILE, wire.to_json(self._exited)), None)
+        self._close_listener()
+        self._tell(self._exited)
+        self.loop.call_later(RELEASE_S, self._forget_daemons)
+        self._stop_if_done()
+
+    def _end_execs(self) -> None:
+        """None outlives the container; their reports come before its own."""
+        self._reap()
+        for exec_id, owned in list(self._execs.items()):
+            if owned.running:
+                owned.exited(9)
+            if not owned.over:
+                owned.streams.cut()
+            if not owned.over:
+                owned.over = True
+                self._exec_over(exec_id, owned)
+
+    def _forget_daemons(self) -> None:
+        for sock in list(self._daemons):
+            self._drop_daemon(sock)
+
+    def _stop_if_done(self) -> None:
+        """Clients that are still taking their output keep the monitor alive; nothing else does."""
+        if self._exited is None or self._daemons:
+            return
+        if not self._container.streams.clients and not any(owned.streams.clients for owned in self._execs.values()):
+            self.loop.stop()
+
+    def _abort(self) -> None:
+        """The container was never started: nothing of it remains."""
+        self._container.over = True
+        self._container.streams.finish()
+        self._clean()
+        self.loop.stop()
+
+    def _clean(self) -> None:
+        self._guarded(lambda: self._backend.delete(self._bundle), None)
+        self._close_log()
+        self._close_listener()
+
+    def _close_listener(self) -> None:
+        if self._listener is None:
+            return
+        self.loop.unwatch(self._listener.fileno())
+        self._listener.close()
+        self._listener = None
+        (self._bundle.directory / p.MONITOR_SOCKET).unlink(missing_ok=True)
+
+    # --- log ---
+
+    def _write_log(self, stream: str, data: bytes, time_ns: int) -> None:
+        if self._log is None:
+            return
+        try:
+            self._log.write(stream, data, time_ns)
+        except OSError as error:
+            if not self._lost:
+                self.note(error)
+            self._lost += len(data)
+
+    def _close_log(self) -> None:
+        log, self._log = self._log, None
+        if log is not None:
+            self._guarded(log.close, None)
+        if self._lost:
+            self.note(Internal(f"{self._lost} bytes of output could not be logged"))
+            self._lost = 0
+
+    def _guarded(self, call: Callable[[], Any], otherwise: Any) -> Any:
+        try:
+            return call()
+        except Exception as error:
+            self.note(error)
+            return otherwise
+
+    def note(self, error: BaseException) -> None:
+        """Appends what went wrong to `monitor.log`."""
+        import traceback
+
+        text = time.strftime("%Y-%m-%dT%H:%M:%SZ ", time.gmtime()) + "".join(traceback.format_exception(error))
+        try:
+            with open(self._bundle.directory / LOG_FILE, "a", encoding="utf-8") as file:
+                file.write(text)
+        except OSError:
+            pass
+
+
+def _outlive(*_: object) -> None:
+    """The call that caused the signal raises OSError."""
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    temporary = path.with_suffix(".tmp")
+    with open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(temporary, path)

@@ -1,0 +1,340 @@
+"""HTTP/1.1 on raw sockets: one `Connection` a client, one `Request` a request.
+
+The protocol is h11's. What is added: small answers leave in one write, a handler can watch for the client
+to go away, and a connection can be hijacked: given away as a socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any
+
+import anyio
+import h11
+import msgspec
+
+from hooper.api.errors import InvalidArgument
+from hooper_api_docker.errors import ClientGone, message_of, status_of
+from hooper_api_docker.query import Query
+from hooper_api_docker.sockets import Transport
+
+MAX_HEAD = 1 << 20
+"""Bytes of request line and headers, as Go's server allows."""
+MAX_BODY = 16 << 20
+"""Bytes of a JSON body that is read whole."""
+DRAIN_SECONDS = 10.0
+"""How long the rest of a refused upload is read, so that the client gets to see the answer."""
+READ_SIZE = 256 * 1024
+JSON = b"application/json"
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+class Response(msgspec.Struct):
+    """A small answer. `body` is sent as it is if bytes, else as JSON; None is no body."""
+
+    status: int = 200
+    body: Any = None
+    content_type: bytes = JSON
+    headers: Headers = ()
+
+
+class Request:
+    """One request, and the means to answer it. A handler answers by returning a Response, or by `begin`,
+    `write`, `end`, or by `hijack`."""
+
+    def __init__(self, connection: Connection, event: h11.Request) -> None:
+        self._connection = connection
+        self.method = event.method.decode("ascii")
+        path, _, query = event.target.partition(b"?")
+        self.path = path.decode("utf-8", "replace")
+        self.query = Query(query)
+        self.headers: dict[bytes, bytes] = dict(event.headers)
+        self.version: tuple[int, int] = (0, 0)
+        """Of the API, set by the router."""
+        self.begun = False
+
+    # The request's body
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it comes."""
+        while (data := await self._connection.read_body()) is not None:
+            yield data
+
+    async def body(self) -> bytes:
+        """All of the body. InvalidArgument if it is larger than any JSON request."""
+        data = await self._connection.read_body()
+        if data is None:
+            return b""
+        parts, size = [data], len(data)
+        while (data := await self._connection.read_body()) is not None:
+            size += len(data)
+            if size > MAX_BODY:
+                raise InvalidArgument("cannot read the request", f"its body is larger than {MAX_BODY} bytes")
+            parts.append(data)
+        return b"".join(parts) if len(parts) > 1 else parts[0]
+
+    # The answer
+
+    async def respond(self, response: Response) -> None:
+        self.begun = True
+        body = response.body
+        if body is not None and not isinstance(body, bytes):
+            body = msgspec.json.encode(body)
+        headers = list(response.headers)
+        if body is not None:
+            headers.append((b"Content-Type", response.content_type))
+        if response.status not in (204, 304):
+            headers.append((b"Content-Length", b"%d" % len(body or b"")))
+        await self._connection.send_whole(response.status, headers, body if self.method != "HEAD" else None)
+
+    async def begin(self, content_type: bytes, headers: Headers = (), status: int = 200) -> None:
+        """Sends the head at once; a body of unknown length follows."""
+        self.begun = True
+        await self._connection.send_head(status, [*headers, (b"Content-Type", content_type)])
+
+    async def write(self, data: bytes) -> None:
+        if self.method != "HEAD":
+            await self._connection.send_data(data)
+
+    async def write_last(self, body: Any) -> None:
+        """The rest of the answer as JSON, and its end, in one write."""
+        await self._connection.send_last(msgspec.json.encode(body))
+
+    async def end(self) -> None:
+        await self._connection.send_end()
+
+    async def fail(self, error: BaseException) -> None:
+        """Answers with the error, or breaks the connection off if an answer has begun."""
+        if self.begun:
+            raise ClientGone from error
+        status = status_of(error)
+        body = None if status == 304 else {"message": message_of(error)}
+        await self.respond(Response(status, body))
+
+    @asynccontextmanager
+    async def while_connected(self) -> AsyncIterator[None]:
+        """Cancels the block when the client goes away. The rest of the body is read before."""
+        await self._connection.drain_body()
+        with self._connection.watched():
+            yield
+
+    async def hijack(self, content_type: bytes) -> tuple[socket.socket, bytes]:
+        """Sends the head of a raw stream, on its own, and gives the connection up.
+
+        Returns a duplicate of the socket, the caller's, and what was received beyond the request.
+        """
+        self.begun = True
+        upgrade = b"upgrade" in self.headers
+        return await self._connection.hijack(content_type, upgrade)
+
+    async def send_raw(self, data: bytes) -> None:
+        """Writes to a hijacked connection, as long as the request is handled."""
+        await self._connection.transport.send(data)
+
+
+class Connection:
+    """Serves the requests of one client, one after the other."""
+
+    def __init__(
+        self, sock: socket.socket, handle: Callable[[Request], Awaitable[None]], standard_headers: Headers
+    ) -> None:
+        self.transport = Transport(sock)
+        self._handle, self._standard_headers = handle, standard_headers
+        self._h11 = self._new_protocol()
+        self._hijacked = False
+
+    @staticmethod
+    def _new_protocol() -> h11.Connection:
+        return h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
+
+    async def serve(self) -> None:
+        """Until the client closes, or breaks the protocol."""
+        try:
+            while await self._serve_one():
+                pass
+        except ClientGone:
+            pass
+        except h11.RemoteProtocolError as error:
+            await self._refuse(error)
+        finally:
+            self.transport.socket.close()
+
+    async def _serve_one(self) -> bool:
+        event = await self._next_event()
+        if not isinstance(event, h11.Request):
+            return False
+        await self._handle(Request(self, event))
+        if self._hijacked:
+            return False
+        if self._h11.our_state is h11.SEND_BODY:
+            await self.send_end()
+        with anyio.move_on_after(DRAIN_SECONDS), suppress(InvalidArgument):
+            await self._discard_body()
+        if not (self._h11.our_state is self._h11.their_state is h11.DONE):
+            return False
+        self._h11.start_next_cycle()
+        return True
+
+    async def _refuse(self, error: h11.RemoteProtocolError) -> None:
+        if self._h11.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            return
+        body = msgspec.json.encode({"message": f"malformed HTTP request: {error}"})
+        head = [(b"Content-Type", JSON), (b"Content-Length", b"%d" % len(body)), (b"Connection", b"close")]
+        try:
+            await self.send_whole(error.error_status_hint, head, body)
+        except (ClientGone, h11.LocalProtocolError):
+            pass
+
+    # Receiving
+
+    async def _next_event(self) -> Any:
+        while (event := self._h11.next_event()) is h11.NEED_DATA:
+            self._h11.receive_data(await self.transport.receive(READ_SIZE))
+        return event
+
+    async def read_body(self) -> bytes | None:
+        """The next part of the request's body, None at its end."""
+        if self._h11.their_state is not h11.SEND_BODY:
+            return None
+        if self._h11.they_are_waiting_for_100_continue:
+            await self._send(h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue"))
+        try:
+            event = await self._next_event()
+        except h11.RemoteProtocolError as error:
+            if self._h11.trailing_data[1]:
+                raise ClientGone from error
+            raise InvalidArgument("malformed request body", str(error)) from error
+        if isinstance(event, h11.Data):
+            return bytes(event.data)
+        if isinstance(event, h11.EndOfMessage):
+            return None
+        raise ClientGone
+
+    async def drain_body(self) -> None:
+        while await self.read_body() is not None:
+            pass
+
+    async def _discard_body(self) -> None:
+        if not self._h11.they_are_waiting_for_100_continue:
+            await self.drain_body()
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Cancels the block, and raises ClientGone, when the client closes its connection.
+
+        A callback of the loop rather than a task: it costs microseconds on the way of every `wait`.
+        """
+        loop = asyncio.get_running_loop()
+        scope = anyio.CancelScope()
+        sock, closed = self.transport.socket, False
+
+        def readable() -> None:
+            nonlocal closed
+            closed = bool(self.transport.peer_closed())
+            # More requests may have come in advance; what follows them cannot be seen.
+            loop.remove_reader(sock)
+            if closed:
+                scope.cancel()
+
+        loop.add_reader(sock, readable)
+        try:
+            with scope:
+                yield
+        finally:
+            loop.remove_reader(sock)
+        if closed and scope.cancelled_caught:
+            raise ClientGone
+
+    # Sending
+
+    def _head(self, status: int, headers: Headers) -> h11.Response:
+        return h11.Response(
+            status_code=status, headers=[*self._standard_headers, (b"Date", _date()), *headers], reason=_reason(status)
+        )
+
+    async def _send(self, event: Any) -> None:
+        await self.transport.send(self._h11.send(event) or b"")
+
+    async def send_whole(self, status: int, headers: Headers, body: bytes | None) -> None:
+        """Head and body in one write."""
+        parts = [self._h11.send(self._head(status, headers))]
+        if body:
+            parts.append(self._h11.send(h11.Data(data=body)))
+        parts.append(self._h11.send(h11.EndOfMessage()))
+        await self.transport.send(b"".join(part for part in parts if part))
+
+    async def send_head(self, status: int, headers: Headers) -> None:
+        await self._send(self._head(status, headers))
+
+    async def send_data(self, data: bytes) -> None:
+        if data:
+            await self._send(h11.Data(data=data))
+
+    async def send_last(self, data: bytes) -> None:
+        last = self._h11.send(h11.Data(data=data)) or b""
+        await self.transport.send(last + (self._h11.send(h11.EndOfMessage()) or b""))
+
+    async def send_end(self) -> None:
+        await self._send(h11.EndOfMessage())
+
+    async def hijack(self, content_type: bytes, upgrade: bool) -> tuple[socket.socket, bytes]:
+        await self.drain_body()
+        received, _ = self._h11.trailing_data
+        self._hijacked = True
+        await self.transport.send(_hijacked_head(content_type, upgrade))
+        await self.transport.until_taken()
+        return self.transport.socket.dup(), bytes(received)
+
+
+def _hijacked_head(content_type: bytes, upgrade: bool) -> bytes:
+    """The docker CLI takes nothing but a literal "101 UPGRADED"."""
+    if upgrade:
+        return (
+            b"HTTP/1.1 101 UPGRADED\r\nContent-Type: " + content_type + b"\r\n"
+            b"Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+        )
+    return b"HTTP/1.1 200 OK\r\nContent-Type: " + content_type + b"\r\n\r\n"
+
+
+_REASONS = {
+    200: b"OK",
+    201: b"Created",
+    204: b"No Content",
+    304: b"Not Modified",
+    400: b"Bad Request",
+    401: b"Unauthorized",
+    403: b"Forbidden",
+    404: b"Not Found",
+    409: b"Conflict",
+    431: b"Request Header Fields Too Large",
+    500: b"Internal Server Error",
+    501: b"Not Implemented",
+    503: b"Service Unavailable",
+}
+
+
+def _reason(status: int) -> bytes:
+    return _REASONS.get(status, b"Error")
+
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_cached_date: tuple[int, bytes] = (0, b"")
+
+
+def _date() -> bytes:
+    """RFC 9110, section 5.6.7: independent of the locale; made once a second."""
+    global _cached_date
+    now = int(time.time())
+    if _cached_date[0] != now:
+        t = time.gmtime(now)
+        text = (
+            f"{_DAYS[t.tm_wday]}, {t.tm_mday:02} {_MONTHS[t.tm_mon - 1]} {t.tm_year} {time.strftime('%H:%M:%S', t)} GMT"
+        )
+        _cached_date = (now, text.encode())
+    return _cached_date[1]

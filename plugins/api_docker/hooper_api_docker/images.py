@@ -1,0 +1,78 @@
+"""Images: what is stored here. Their transfer is in image_transfer and image_archives."""
+
+from __future__ import annotations
+
+from hooper.api.engine import Engine
+from hooper.api.errors import InvalidArgument, Unsupported
+from hooper_api_docker import image_shapes as shapes
+from hooper_api_docker.create_body import read_config
+from hooper_api_docker.http import Request, Response
+
+
+async def list_images(engine: Engine, request: Request) -> Response:
+    filters = request.query.filters()
+    if name := request.query.text("filter"):
+        # Before API 1.25 a reference had a parameter of its own.
+        filters["reference"] = [name]
+    found = await engine.images.list(all=request.query.flag("all"), filters=filters)
+    return Response(200, [shapes.summary(image, request.version) for image in found])
+
+
+async def inspect(engine: Engine, request: Request, name: str) -> Response:
+    image = await engine.images.get(name)
+    driver = str((await engine.system.info()).get("Driver", ""))
+    return Response(200, shapes.inspect(image, request.version, driver))
+
+
+async def history(engine: Engine, request: Request, name: str) -> Response:
+    image = await engine.images.get(name)
+    return Response(200, shapes.history(image, await engine.images.layer_sizes(image)))
+
+
+async def search(engine: Engine, request: Request) -> Response:
+    raise Unsupported(
+        "cannot search for images",
+        "the distribution protocol has no search",
+        "Search on the registry's web page, then pull by name.",
+    )
+
+
+def joined(repository: str, tag: str) -> str:
+    """A reference from two parameters; the tag may be a digest."""
+    if not repository or not tag:
+        return repository
+    return f"{repository}{'@' if ':' in tag else ':'}{tag}"
+
+
+async def tag(engine: Engine, request: Request, name: str) -> Response:
+    reference = joined(request.query.text("repo"), request.query.text("tag"))
+    if not reference:
+        raise InvalidArgument(f"cannot tag {name}", "the parameter repo is missing")
+    await engine.images.tag(name, reference)
+    return Response(201, b"", b"text/plain")
+
+
+async def remove(engine: Engine, request: Request, name: str) -> Response:
+    query = request.query
+    done = await engine.images.remove(name, force=query.flag("force"), prune=not query.flag("noprune"))
+    return Response(200, [{"Untagged": d.untagged} if d.untagged else {"Deleted": d.deleted} for d in done])
+
+
+async def prune(engine: Engine, request: Request) -> Response:
+    pruned = await engine.images.prune(request.query.filters())
+    deleted = [{"Deleted" if item.startswith("sha256:") else "Untagged": item} for item in pruned.items]
+    return Response(200, {"ImagesDeleted": deleted, "SpaceReclaimed": pruned.space})
+
+
+async def commit(engine: Engine, request: Request) -> Response:
+    query = request.query
+    image_id = await engine.containers.commit(
+        query.text("container"),
+        reference=joined(query.text("repo"), query.text("tag")),
+        comment=query.text("comment"),
+        author=query.text("author"),
+        pause=query.flag("pause", default=True),
+        changes=[line for value in query.all("changes") for line in value.split("\n") if line.strip()],
+        config=await read_config(request),
+    )
+    return Response(201, {"Id": image_id})

@@ -1,0 +1,83 @@
+"""Every route, on one page: method, path, handler. The first that matches is taken."""
+
+from __future__ import annotations
+
+from hooper_api_docker.router import Route
+
+ROUTES: tuple[Route, ...] = (
+    # system
+    ("HEAD", "/_ping", "system:ping"),
+    ("GET", "/_ping", "system:ping"),
+    ("GET", "/version", "system:version"),
+    ("GET", "/info", "system:info"),
+    ("GET", "/system/df", "system:disk_usage"),
+    ("POST", "/auth", "system:auth"),
+    ("GET", "/hooper/plugins", "system:plugins"),
+    ("GET", "/events", "events:events"),
+    # containers
+    ("POST", "/containers/create", "containers:create"),
+    ("POST", "/containers/prune", "containers:prune"),
+    ("GET", "/containers/json", "containers:list_containers"),
+    ("POST", "/containers/{}/start", "containers:start"),
+    ("POST", "/containers/{}/wait", "containers:wait"),
+    ("DELETE", "/containers/{}", "containers:remove"),
+    ("POST", "/containers/{}/attach", "attach:attach"),
+    ("GET", "/containers/{}/json", "containers:inspect"),
+    ("POST", "/containers/{}/resize", "containers:resize"),
+    ("POST", "/containers/{}/exec", "exec:create"),
+    ("POST", "/containers/{}/stop", "containers:stop"),
+    ("POST", "/containers/{}/restart", "containers:restart"),
+    ("POST", "/containers/{}/kill", "containers:kill"),
+    ("POST", "/containers/{}/pause", "containers:pause"),
+    ("POST", "/containers/{}/unpause", "containers:unpause"),
+    ("POST", "/containers/{}/rename", "containers:rename"),
+    ("POST", "/containers/{}/update", "containers:update"),
+    ("GET", "/containers/{}/logs", "logs:logs"),
+    ("GET", "/containers/{}/stats", "stats:stats"),
+    ("GET", "/containers/{}/top", "containers:top"),
+    ("GET", "/containers/{}/changes", "containers:changes"),
+    ("GET", "/containers/{}/export", "archive:export"),
+    ("GET", "/containers/{}/attach/ws", "attach:attach_websocket"),
+    ("HEAD", "/containers/{}/archive", "archive:stat"),
+    ("GET", "/containers/{}/archive", "archive:get"),
+    ("PUT", "/containers/{}/archive", "archive:put"),
+    # exec
+    ("POST", "/exec/{}/start", "exec:start"),
+    ("POST", "/exec/{}/resize", "exec:resize"),
+    ("GET", "/exec/{}/json", "exec:inspect"),
+    # images
+    ("GET", "/images/json", "images:list_images"),
+    ("GET", "/images/search", "images:search"),
+    ("GET", "/images/get", "image_archives:save"),
+    ("GET", "/images/{*}/json", "images:inspect"),
+    ("GET", "/images/{*}/history", "images:history"),
+    ("GET", "/images/{*}/get", "image_archives:save"),
+    ("POST", "/images/create", "image_transfer:create"),
+    ("POST", "/images/load", "image_archives:load"),
+    ("POST", "/images/prune", "images:prune"),
+    ("POST", "/images/{*}/push", "image_transfer:push"),
+    ("POST", "/images/{*}/tag", "images:tag"),
+    ("DELETE", "/images/{*}", "images:remove"),
+    ("POST", "/commit", "images:commit"),
+    ("GET", "/distribution/{*}/json", "image_transfer:distribution"),
+    # build
+    ("POST", "/build", "build:build"),
+    ("POST", "/build/prune", "build:prune"),
+    ("POST", "/session", "build:buildkit"),
+    ("POST", "/grpc", "build:buildkit"),
+    # networks
+    ("GET", "/networks", "networks:list_networks"),
+    ("GET", "/networks/{}", "networks:inspect"),
+    ("POST", "/networks/create", "networks:create"),
+    ("POST", "/networks/prune", "networks:prune"),
+    ("POST", "/networks/{}/connect", "networks:connect"),
+    ("POST", "/networks/{}/disconnect", "networks:disconnect"),
+    ("DELETE", "/networks/{}", "networks:remove"),
+    # volumes
+    ("GET", "/volumes", "volumes:list_volumes"),
+    ("GET", "/volumes/{*}", "volumes:inspect"),
+    ("POST", "/volumes/create", "volumes:create"),
+    ("POST", "/volumes/prune", "volumes:prune"),
+    ("PUT", "/volumes/{*}", "volumes:update"),
+    ("DELETE", "/volumes/{*}", "volumes:remove"),
+)

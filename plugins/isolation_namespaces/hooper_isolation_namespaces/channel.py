@@ -1,0 +1,104 @@
+"""What a monitor and the process it has just forked say to each other.
+
+    child                     monitor
+      | <------ go ------------ |   it is in its cgroups
+      | ------- ready --------> |   all is set up (with the master of its pty)
+      | <------ go ------------ |   execute
+      | ------- failed -------> |   an error ends it at any point
+      | ------- (closed) -----> |   close-on-exec: the program runs
+
+A user namespace adds a dialogue before that: `pid`, the number that the monitor knows the process by.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from hooper.api.errors import HooperError, Internal, StartFailed, from_wire, to_wire
+
+_MAX = 1 << 16
+GO, READY, FAILED, MAP, PID = b"g", b"r", b"f", b"m", b"p"
+_error_decoder = msgspec.msgpack.Decoder(dict[str, str | int])
+
+
+class Answer(NamedTuple):
+    kind: bytes
+    """READY, MAP, PID, or empty: the other end is closed."""
+    payload: bytes = b""
+    fd: int | None = None
+
+
+class Channel:
+    """One end of a pair of sockets that keep messages apart."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._end = end
+
+    @classmethod
+    def pair(cls) -> tuple[Channel, Channel]:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        return cls(ours), cls(theirs)
+
+    def fileno(self) -> int:
+        return self._end.fileno()
+
+    def close(self) -> None:
+        self._end.close()
+
+    def send(self, kind: bytes, payload: bytes = b"", fds: Sequence[int] = ()) -> None:
+        """Sends a message; a receiver that is gone is found out by who waits for its answer."""
+        try:
+            if fds:
+                socket.send_fds(self._end, [kind + payload], list(fds))
+            else:
+                self._end.send(kind + payload)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+
+    def fail(self, error: BaseException) -> None:
+        """Tells the monitor why this process ends."""
+        if isinstance(error, OSError):
+            error = StartFailed("unable to start container process", describe(error))
+        self.send(FAILED, msgspec.msgpack.encode(to_wire(error)))
+
+    def receive(self) -> Answer:
+        """The next message; an error that the other end reports is raised here."""
+        try:
+            message, fds, _, _ = socket.recv_fds(self._end, _MAX, 1)
+        except ConnectionResetError:
+            message, fds = b"", []
+        for fd in fds:
+            os.set_inheritable(fd, False)
+        if message[:1] == FAILED:
+            raise from_wire(_error_decoder.decode(message[1:]))
+        return Answer(message[:1], message[1:], fds[0] if fds else None)
+
+    def expect(self, kind: bytes) -> Answer:
+        """The next message, which must be of that kind; Internal if the process died without a word."""
+        answer = self.receive()
+        if answer.kind != kind:
+            raise Internal("unable to start container process", "it was killed while it was set up")
+        return answer
+
+    def wait_for_go(self) -> None:
+        """In the child: blocks until the monitor says go, and ends the process if the monitor is gone."""
+        if self._end.recv(1) != GO:
+            os._exit(1)
+
+
+def describe(error: OSError) -> str:
+    """An error of the kernel with its path, in lower case as Go's are."""
+    text = (error.strerror or str(error)).lower()
+    name = error.filename.decode("utf-8", "replace") if isinstance(error.filename, bytes) else error.filename
+    notes = ": ".join(getattr(error, "__notes__", ()))
+    return ": ".join(part for part in (notes, str(name) if name else "", text) if part)
+
+
+def failure(what: str, error: OSError) -> HooperError:
+    """A StartFailed that says which step of the set-up failed."""
+    return StartFailed("unable to start container process", f"error during container init: {what}: {describe(error)}")

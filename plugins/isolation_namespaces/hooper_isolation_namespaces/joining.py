@@ -1,0 +1,90 @@
+"""Further processes of a running container (exec)."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+from hooper.api.errors import Conflict
+from hooper.linux import pty
+from hooper.linux import syscalls as sys
+from hooper_isolation_namespaces import credentials, setup
+from hooper_isolation_namespaces.channel import READY
+from hooper_isolation_namespaces.setup import Start
+
+_ALL_BUT_USER = sys.CLONE_NEWNS | sys.CLONE_NEWUTS | sys.CLONE_NEWIPC | sys.CLONE_NEWNET | sys.CLONE_NEWCGROUP
+
+
+@contextmanager
+def target(pid: int) -> Iterator[int]:
+    """A pidfd of the container's first process; Conflict if it is gone."""
+    try:
+        pidfd = sys.pidfd_open(pid)
+    except ProcessLookupError as error:
+        raise Conflict("running a process in a container", "the container has ended", "Start it again.") from error
+    try:
+        yield pidfd
+    finally:
+        os.close(pidfd)
+
+
+def fork(child: Callable[[], NoReturn]) -> int:
+    """fork(2): runs `child` in the new process and returns its pid."""
+    pid = os.fork()
+    if pid == 0:
+        child()
+    return pid
+
+
+def fork_beside(pidfd: int, child: Callable[[], NoReturn]) -> int:
+    """Forks into the pid namespace of another process; this process stays in its own."""
+    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        try:
+            sys.setns(pidfd, sys.CLONE_NEWPID)
+        except ProcessLookupError as error:
+            raise Conflict("running a process in a container", "the container has ended", "Start it again.") from error
+        try:
+            return fork(child)
+        finally:
+            sys.setns(own, sys.CLONE_NEWPID)
+    finally:
+        os.close(own)
+
+
+def end(pid: int) -> None:
+    """Kills and reaps a process that did not come to run its program."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    except (ProcessLookupError, ChildProcessError):
+        pass
+
+
+def further_process(start: Start, pidfd: int) -> NoReturn:
+    """Never returns: it becomes the program of an exec, or says why not and exits."""
+    try:
+        sys.prctl(sys.PR_SET_DUMPABLE, 0)
+        stdio = start.stdio
+        given = (stdio.stdin, stdio.stdout, stdio.stderr, pidfd, start.channel.fileno())
+        setup.close_all_but([fd for fd in given if fd is not None])
+        credentials.set_oom_score(start.process.oom_score_adj)
+        user = sys.CLONE_NEWUSER if "user" in setup.new_namespaces(start.bundle.spec) else 0
+        sys.setns(pidfd, _ALL_BUT_USER | user)
+        root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        who = credentials.identity(root, start.process.user)
+        os.setsid()
+        if stdio.terminal:
+            master, slave = pty.open_pair(root)
+            stdio = setup.take_terminal(start.process, master, slave)
+            start.channel.send(READY, fds=[master])
+            os.close(master)
+        setup.set_stdio(stdio)
+        start.channel.wait_for_go()
+        setup.become(start, who)
+    except BaseException as error:
+        start.channel.fail(error)
+        os._exit(1)

@@ -1,0 +1,260 @@
+"""What the first process of a container does, between its fork and its program."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterable
+from typing import NamedTuple, NoReturn
+
+from hooper.api import oci
+from hooper.api.isolation import Bundle, Stdio
+from hooper.linux import mounts, pty
+from hooper.linux import syscalls as sys
+from hooper.linux.cgroups import Cgroup
+from hooper.linux.users import Identity
+from hooper_isolation_namespaces import credentials, init, program, rootfs
+from hooper_isolation_namespaces.channel import MAP, PID, READY, Channel, failure
+
+FLAGS = {
+    "mount": sys.CLONE_NEWNS,
+    "uts": sys.CLONE_NEWUTS,
+    "ipc": sys.CLONE_NEWIPC,
+    "network": sys.CLONE_NEWNET,
+    "cgroup": sys.CLONE_NEWCGROUP,
+    "pid": sys.CLONE_NEWPID,
+    "user": sys.CLONE_NEWUSER,
+}
+
+
+class Start(NamedTuple):
+    """All that a process needs, gathered before the fork."""
+
+    bundle: Bundle
+    process: oci.Process
+    stdio: Stdio
+    channel: Channel
+    cgroup: Cgroup
+    filter: bytes | None
+    """Its compiled system call filter."""
+    last_capability: int
+
+
+def new_namespaces(spec: oci.Spec) -> dict[str, str]:
+    """Path by type: empty for one to make."""
+    return {namespace.type: namespace.path for namespace in spec.linux.namespaces}
+
+
+def first_process(start: Start) -> NoReturn:
+    """Never returns: it becomes the program, or says why not and exits."""
+    try:
+        _close_others(start)
+        root = _enter_namespaces(start)
+        who = _set_up(start, root)
+        start.channel.wait_for_go()
+        _run(start, who)
+    except BaseException as error:
+        start.channel.fail(error)
+        os._exit(_exit_code(error))
+
+
+def _exit_code(error: BaseException) -> int:
+    code = getattr(error, "exit_code", 128)
+    return code if isinstance(code, int) else 128
+
+
+def _close_others(start: Start) -> None:
+    """Closes what the monitor had open, and has itself examined by nobody in the container (/proc/PID/exe)."""
+    sys.prctl(sys.PR_SET_DUMPABLE, 0)
+    os.umask(0)
+    stdio = (start.stdio.stdin, start.stdio.stdout, start.stdio.stderr)
+    close_all_but([fd for fd in (*stdio, start.bundle.netns, start.channel.fileno()) if fd is not None])
+
+
+def close_all_but(keep: Iterable[int]) -> None:
+    """Closes all descriptors from 3 on, except these."""
+    first = 3
+    for fd in sorted(set(keep)):
+        if fd > first:
+            sys.close_range(first, fd - 1)
+        first = max(first, fd + 1)
+    sys.close_range(first)
+
+
+# --- namespaces and root --------------------------------------------------------------------------
+
+
+def _enter_namespaces(start: Start) -> int:
+    """Enters all namespaces but the cgroup's and the pid's, with the root file system mounted; its descriptor."""
+    bundle, spec = start.bundle, start.bundle.spec
+    asked = new_namespaces(spec)
+    if bundle.netns is not None:
+        sys.setns(bundle.netns, sys.CLONE_NEWNET)
+        os.close(bundle.netns)
+    flags = 0
+    for kind, path in asked.items():
+        if kind in ("pid", "user", "cgroup") or (kind == "network" and bundle.netns is not None):
+            continue
+        if path:
+            _join(path, FLAGS[kind])
+        else:
+            flags |= FLAGS[kind]
+    if "user" in asked:
+        return _enter_user_namespace(start, flags | sys.CLONE_NEWNS)
+    sys.unshare(flags | sys.CLONE_NEWNS)
+    mount_root(bundle)
+    return os.open(spec.root.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _join(path: str, flag: int) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        sys.setns(fd, flag)
+    finally:
+        os.close(fd)
+
+
+def mount_root(bundle: Bundle) -> None:
+    """Makes the root file system in this new mount namespace."""
+    try:
+        rootfs.isolate_propagation(bundle.spec)
+        mounts.mount_snapshot(bundle.rootfs, bundle.spec.root.path)
+        if not bundle.rootfs:
+            os.chdir(bundle.spec.root.path)
+            os.close(rootfs.bind_root_on_itself())
+    except OSError as error:
+        raise failure("error mounting the root file system", error) from error
+
+
+def _enter_user_namespace(start: Start, flags: int) -> int:
+    """As root of the host mounts the root file system, then goes on as root of a new user namespace.
+
+    The pid namespace must belong to the user namespace (for /proc), so the process forks once more; the
+    one that goes on is the other one's child, and the monitor, a subreaper, inherits it.
+    """
+    sys.unshare(sys.CLONE_NEWNS)
+    mount_root(start.bundle)
+    os.chdir(start.bundle.spec.root.path)
+    sys.unshare(sys.CLONE_NEWUSER)
+    start.channel.send(MAP)
+    start.channel.wait_for_go()
+    os.setgroups([])
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    if new_namespaces(start.bundle.spec).get("pid") == "":
+        sys.unshare(sys.CLONE_NEWPID)
+    child = os.fork()
+    if child:
+        start.channel.send(PID, str(child).encode())
+        os._exit(0)
+    sys.prctl(sys.PR_SET_DUMPABLE, 0)
+    sys.unshare(flags)
+    return rootfs.bind_root_on_itself()
+
+
+def _set_up(start: Start, root: int) -> Identity:
+    spec, stdio = start.bundle.spec, start.stdio
+    joined = False
+
+    def in_cgroup() -> None:
+        nonlocal joined
+        if not joined:
+            start.channel.wait_for_go()
+            joined = True
+
+    _name_host(spec)
+    rootfs.make_mounts(root, spec, start.cgroup, in_cgroup)
+    _write_sysctls(spec.linux.sysctl)
+    credentials.set_oom_score(start.process.oom_score_adj)
+    if "cgroup" in new_namespaces(spec):
+        path = new_namespaces(spec)["cgroup"]
+        _join(path, sys.CLONE_NEWCGROUP) if path else sys.unshare(sys.CLONE_NEWCGROUP)
+    who = credentials.identity(root, start.process.user)
+    os.setsid()
+    master = None
+    if stdio.terminal:
+        master, slave = rootfs.open_console(root)
+        stdio = take_terminal(start.process, master, slave)
+    rootfs.enter(root, spec)
+    os.close(root)
+    set_stdio(stdio)
+    start.channel.send(READY, fds=[] if master is None else [master])
+    if master is not None:
+        os.close(master)
+    return who
+
+
+def _name_host(spec: oci.Spec) -> None:
+    if "uts" in new_namespaces(spec):
+        if spec.hostname:
+            socket.sethostname(spec.hostname)
+        if spec.domainname:
+            sys.setdomainname(spec.domainname)
+
+
+def _write_sysctls(sysctls: dict[str, str]) -> None:
+    """Through the host's /proc: what it shows of these keys is of the process's own namespaces."""
+    for key, value in sysctls.items():
+        path = "/proc/sys/" + (key if "/" in key else key.replace(".", "/"))
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(fd, value.encode())
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise failure(f"error setting the sysctl {key}", error) from error
+
+
+# --- shared with exec -----------------------------------------------------------------------------
+
+
+def take_terminal(process: oci.Process, master: int, slave: int) -> Stdio:
+    """Makes a pty the controlling terminal; the result names its slave three times."""
+    if process.console_size:
+        pty.set_size(master, process.console_size.height, process.console_size.width)
+    pty.make_controlling(slave)
+    return Stdio(slave, slave, slave)
+
+
+def set_stdio(stdio: Stdio) -> None:
+    """Puts the three descriptors in their places."""
+    given = (stdio.stdin, stdio.stdout, stdio.stderr)
+    # Copies above 2 first: one of them may sit in the place of another.
+    copies = [None if fd is None else os.dup(fd) for fd in given]
+    for number, fd in enumerate(copies):
+        if fd is not None:
+            os.dup2(fd, number)
+            os.close(fd)
+    for fd in {fd for fd in given if fd is not None and fd > 2}:
+        os.close(fd)
+
+
+def become(start: Start, who: Identity) -> NoReturn:
+    """Gives up rights and executes the program."""
+    _drop(start, who)
+    program.execute(start.process.args, program.environment(start.process.env, who.home))
+
+
+def _drop(start: Start, who: Identity) -> None:
+    credentials.set_rlimits(start.process.rlimits)
+    credentials.drop(start.process, who, start.filter, start.last_capability)
+    os.umask(0o022)
+    program.reset_signals()
+
+
+def _run(start: Start, who: Identity) -> NoReturn:
+    if not start.bundle.init:
+        become(start, who)
+    _drop(start, who)
+    sys.prctl(sys.PR_SET_DUMPABLE, 0)
+    init.run(lambda: _execute_below_init(start, who), [start.channel.fileno()])
+
+
+def _execute_below_init(start: Start, who: Identity) -> NoReturn:
+    try:
+        program.reset_signals()
+        program.execute(start.process.args, program.environment(start.process.env, who.home))
+    except BaseException as error:
+        start.channel.fail(error)
+        os._exit(_exit_code(error))

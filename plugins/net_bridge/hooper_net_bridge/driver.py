@@ -1,0 +1,208 @@
+"""The driver "bridge": a Linux bridge a network, a veth pair an endpoint, nftables for everything else."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from contextlib import suppress
+
+import anyio.to_thread
+
+from hooper.api.driver import DriverContext
+from hooper.api.errors import Conflict, Internal, SkipDriver
+from hooper.api.network import Endpoint, JoinResult, Network, NetworkDriver, Sandbox
+from hooper_net_bridge import naming, options, ruleset
+from hooper_net_bridge.config import BridgeConfig
+from hooper_net_bridge.filter import Filter
+from hooper_net_bridge.links import Links, switch_on
+from hooper_net_bridge.ports import PortReserver, Reserved
+
+_STATE = "bridge/"
+
+
+class BridgeDriver(NetworkDriver):
+    """Verbs run in a worker thread: netlink takes the kernel's rtnl lock, which a namespace that is being
+    dismantled can hold for tens of milliseconds."""
+
+    predefined = ("bridge",)
+
+    def __init__(self, context: DriverContext) -> None:
+        super().__init__(context)
+        self._config: BridgeConfig = context.config or BridgeConfig()
+        self._root = context.host.exec_root
+        self._reserver = PortReserver()
+        self._links: Links | None = None
+        self._filter: Filter | None = None
+        self._forwarding = False
+        self.default_subnet = self._config.subnet
+
+    async def probe(self) -> None:
+        if not self.context.host.root:
+            raise SkipDriver("bridges and veth pairs cannot be made", "that needs root", "Start hooper as root.")
+
+    async def open(self) -> None:
+        self._links = Links()
+        self._filter = Filter(self._config.table or naming.table(self._root))
+        try:
+            self._filter.open()
+        except OSError as error:
+            raise Internal(
+                f"cannot load the nftables table {self._filter.table}",
+                error.strerror or str(error),
+                "The kernel needs nf_tables with the inet family and nft_nat, nft_fib_inet and nft_masq.",
+            ) from error
+
+    async def aclose(self) -> None:
+        """The table, the bridges and what is published stay: containers outlive the daemon."""
+        for part in (self._links, self._filter):
+            if part is not None:
+                part.close()
+        self._links = self._filter = None
+
+    @property
+    def _parts(self) -> tuple[Links, Filter]:
+        if self._links is None or self._filter is None:
+            raise Internal("the bridge driver", "it is not open")
+        return self._links, self._filter
+
+    # --- networks ---------------------------------------------------------------------------------
+
+    async def create_network(self, network: Network) -> Network:
+        return await anyio.to_thread.run_sync(self._create, network)
+
+    def _create(self, network: Network) -> Network:
+        links, rules = self._parts
+        settings = options.parse(network, self._config.mtu)
+        bridge = network.bridge_name or settings.bridge_name or self._bridge_name(network)
+        made = self._claim(bridge, network)
+        try:
+            links.ensure_bridge(bridge, network, settings.mtu)
+            rules.add(network.id, ruleset.network_entries(network, bridge, masquerade=settings.masquerade))
+        except OSError as error:
+            self._abandon(bridge, made=made)
+            raise Internal(f"cannot make the network {network.name}", error.strerror or str(error)) from error
+        except BaseException:
+            self._abandon(bridge, made=made)
+            raise
+        self._switch_forwarding_on(network)
+        network.bridge_name = bridge
+        return network
+
+    def _bridge_name(self, network: Network) -> str:
+        if network.name in self.predefined:
+            return self._config.bridge_name or naming.default_bridge(self._root)
+        return naming.bridge(network)
+
+    def _claim(self, bridge: str, network: Network) -> bool:
+        """Records who owns the interface, before it is made. False if it was there, and is not ours."""
+        state, key = self.context.state, _STATE + bridge
+        owner = state.get(key)
+        if owner is not None and owner.decode() != network.id:
+            raise Conflict(
+                f"cannot create network {network.id} ({bridge})",
+                f"conflicts with network {owner.decode()} ({bridge}): networks have same bridge name",
+                "Give another name with the option com.docker.network.bridge.name.",
+            )
+        if owner is None and self._parts[0].has(bridge):
+            return False
+        if owner is None:
+            state.put(key, network.id.encode())
+        return owner is None
+
+    def _abandon(self, bridge: str, *, made: bool) -> None:
+        if made:
+            with suppress(OSError):
+                self._parts[0].delete(bridge)
+            self.context.state.delete(_STATE + bridge)
+
+    def _switch_forwarding_on(self, network: Network) -> None:
+        if network.ipv6 and not network.internal and switch_on("ipv6/conf/all/forwarding"):
+            self.context.log.info("turned IPv6 forwarding on", network=network.name)
+        if self._forwarding:
+            return
+        self._forwarding = True
+        if switch_on("ipv4/ip_forward"):
+            self.context.log.info("turned IPv4 forwarding on (net.ipv4.ip_forward)")
+        if chain := self._parts[1].forward_is_dropped_by():
+            self.context.log.warning(
+                "another packet filter drops forwarded packets: containers may reach nothing outside",
+                chain=chain,
+                remedy="Let it accept what comes from and goes to hooper's bridges, or: iptables -P FORWARD ACCEPT",
+            )
+
+    async def delete_network(self, network: Network) -> None:
+        await anyio.to_thread.run_sync(self._delete, network)
+
+    def _delete(self, network: Network) -> None:
+        links, rules = self._parts
+        bridge = network.bridge_name or self._bridge_name(network)
+        masquerade = options.parse(network).masquerade
+        rules.remove(network.id, ruleset.network_entries(network, bridge, masquerade=masquerade))
+        rules.delete_published(self._published_in(network))
+        if self.context.state.get(_STATE + bridge) == network.id.encode():
+            links.delete(bridge)
+            self.context.state.delete(_STATE + bridge)
+
+    # --- endpoints --------------------------------------------------------------------------------
+
+    async def join(self, network: Network, endpoint: Endpoint, sandbox: Sandbox) -> JoinResult:
+        return await anyio.to_thread.run_sync(self._join, network, endpoint, sandbox.netns)
+
+    def _join(self, network: Network, endpoint: Endpoint, netns: int) -> JoinResult:
+        links, rules = self._parts
+        settings = options.parse(network, self._config.mtu)
+        published = Reserved() if network.internal else self._reserver.reserve(endpoint, settings.host_address)
+        try:
+            links.connect(
+                network.bridge_name, network, endpoint, netns, settings.mtu, isolated=not settings.inter_container
+            )
+            self._publish(links, rules, endpoint, published)
+        except BaseException:
+            published.close()
+            raise
+        return JoinResult(ports=published.ports, reservations=published.detach(), interface=endpoint.interface)
+
+    def _publish(self, links: Links, rules: Filter, endpoint: Endpoint, published: Reserved) -> None:
+        try:
+            rules.add(endpoint.id, ruleset.port_entries(endpoint, published.ports))
+        except OSError as error:
+            with suppress(OSError):
+                links.delete(naming.veth(endpoint))
+            raise Internal(
+                f"cannot publish the ports of {endpoint.container_name}", error.strerror or str(error)
+            ) from error
+
+    async def leave(self, network: Network, endpoint: Endpoint, sandbox: Sandbox | None) -> None:
+        """The veth pair of a sandbox that is gone or about to go is left to the kernel, which removes it
+        with the namespace: to delete one takes an RCU grace period."""
+        if sandbox is not None or endpoint.ports:
+            await anyio.to_thread.run_sync(self._leave, endpoint, sandbox is not None)
+
+    def _leave(self, endpoint: Endpoint, live: bool) -> None:
+        links, rules = self._parts
+        rules.remove(endpoint.id)
+        if live:
+            links.delete(naming.veth(endpoint))
+
+    async def reconcile(self, network: Network, endpoints: Sequence[Endpoint]) -> None:
+        await anyio.to_thread.run_sync(self._reconcile, network, endpoints)
+
+    def _reconcile(self, network: Network, endpoints: Sequence[Endpoint]) -> None:
+        links, rules = self._parts
+        wanted = {endpoint.id: ruleset.port_entries(endpoint, endpoint.ports) for endpoint in endpoints}
+        known = {entry for entries in wanted.values() for entry in entries}
+        rules.delete_published([entry for entry in self._published_in(network) if entry not in known])
+        for endpoint_id, entries in wanted.items():
+            rules.add(endpoint_id, entries)
+        gone = links.remove_strangers(network.bridge_name, {naming.veth(endpoint) for endpoint in endpoints})
+        if gone:
+            self.context.log.info("removed left-over links", network=network.name, links=gone)
+
+    def _published_in(self, network: Network) -> list[ruleset.Entry]:
+        subnets = [ipaddress.ip_network(pool.subnet) for pool in network.pools]
+
+        def inside(entry: ruleset.Entry) -> bool:
+            address = ruleset.target_address(*entry)
+            return any(address in subnet for subnet in subnets if subnet.version == address.version)
+
+        return [entry for entry in self._parts[1].published() if inside(entry)]

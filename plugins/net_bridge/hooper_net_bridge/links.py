@@ -1,0 +1,137 @@
+"""Bridges and veth pairs, made over one rtnetlink socket."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+
+from hooper.api.errors import Conflict, Internal, InvalidArgument
+from hooper.api.network import Endpoint, Network
+from hooper.linux import netlink_route as route
+from hooper.linux.netlink import NETLINK_ROUTE, NetlinkSocket
+from hooper_net_bridge import naming
+
+_LOOPBACK = 1
+_SYSCTL = Path("/proc/sys/net")
+
+
+class Links:
+    """The host's side of all networks of the driver. Its calls block, for a millisecond mostly."""
+
+    def __init__(self) -> None:
+        self._socket = NetlinkSocket(NETLINK_ROUTE)
+        self._bridges: dict[str, int] = {}
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def has(self, name: str) -> bool:
+        return route.find_link(self._socket, name) is not None
+
+    def ensure_bridge(self, name: str, network: Network, mtu: int) -> None:
+        """Makes the bridge if it is missing, and gives it the network's gateways. Conflict if the name is
+        that of another kind of interface."""
+        link = route.find_link(self._socket, name)
+        if link is None:
+            gateway = next((pool.gateway for pool in network.pools if pool.gateway and ":" not in pool.gateway), "")
+            mac = naming.mac(gateway) if gateway else ""
+            self._socket.request([route.new_bridge(name, mac=mac, mtu=mtu)])
+            link = route.find_link(self._socket, name)
+        if link is None or link.kind != "bridge":
+            raise Conflict(
+                f"network {network.name}: cannot use the interface {name}",
+                "it exists and is not a bridge",
+                "Give another name with the option com.docker.network.bridge.name.",
+            )
+        _set(f"ipv6/conf/{name}/disable_ipv6", "0" if network.ipv6 else "1")
+        _set(f"ipv6/conf/{name}/accept_ra", "0")
+        gateways = [f"{p.gateway}/{p.subnet.partition('/')[2]}" for p in network.pools if p.gateway]
+        messages = [route.add_address(link.index, gateway) for gateway in gateways]
+        self._socket.request([*messages, route.set_up(link.index)])
+        _set(f"ipv4/conf/{name}/route_localnet", "1")
+        self._bridges[name] = link.index
+
+    def delete(self, name: str) -> None:
+        """Removes a link; harmless if there is none."""
+        self._bridges.pop(name, None)
+        try:
+            self._socket.request([route.delete_link(name)])
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+
+    def connect(
+        self, bridge: str, network: Network, endpoint: Endpoint, netns: int, mtu: int, *, isolated: bool
+    ) -> None:
+        """Makes the endpoint's veth pair and configures its inside. Nothing is left of one that fails."""
+        name = naming.veth(endpoint)
+        messages = [route.new_veth(name, self._index(bridge), endpoint.interface, netns, mac=endpoint.mac, mtu=mtu)]
+        if isolated or endpoint.ports:
+            messages.append(route.bridge_port(name, isolated=isolated, hairpin=bool(endpoint.ports)))
+        try:
+            self._socket.request(messages)
+            _configure(network, endpoint, netns)
+        except OSError as error:
+            with suppress(OSError):
+                self.delete(name)
+            raise _failed(network, endpoint, error) from error
+
+    def _index(self, bridge: str) -> int:
+        if bridge not in self._bridges:
+            link = route.find_link(self._socket, bridge)
+            if link is None:
+                raise OSError(errno.ENODEV, f"the bridge {bridge} is gone")
+            self._bridges[bridge] = link.index
+        return self._bridges[bridge]
+
+    def remove_strangers(self, bridge: str, known: Collection[str]) -> list[str]:
+        """Deletes our veths on the bridge that are not `known`; returns their names."""
+        index = self._index(bridge)
+        strangers = [
+            link.name
+            for link in route.links(self._socket)
+            if link.master == index and link.name.startswith(naming.VETH_PREFIX) and link.name not in known
+        ]
+        for name in strangers:
+            self.delete(name)
+        return strangers
+
+
+def _configure(network: Network, endpoint: Endpoint, netns: int) -> None:
+    with NetlinkSocket(NETLINK_ROUTE, netns) as inside:
+        link = route.find_link(inside, endpoint.interface)
+        if link is None:
+            raise OSError(errno.ENODEV, f"{endpoint.interface} is gone")
+        addresses = [address for address in (endpoint.address, endpoint.address6) if address]
+        messages = [route.set_up(_LOOPBACK), *(route.add_address(link.index, address) for address in addresses)]
+        messages.append(route.set_up(link.index))
+        if endpoint.default_route and not network.internal:
+            gateways = [gateway for gateway in (endpoint.gateway, endpoint.gateway6) if gateway]
+            messages += [route.add_default_route(link.index, gateway) for gateway in gateways]
+        inside.request(messages)
+
+
+def _failed(network: Network, endpoint: Endpoint, error: OSError) -> Exception:
+    what = f"cannot connect {endpoint.container_name} to the network {network.name}"
+    if error.errno in (errno.EINVAL, errno.EADDRNOTAVAIL) and endpoint.mac:
+        return InvalidArgument(what, f"{error.strerror}; the MAC address is {endpoint.mac}", "Leave the address out.")
+    return Internal(
+        what, error.strerror or str(error), f"See that the interface {endpoint.interface} is not there yet."
+    )
+
+
+def _set(name: str, value: str) -> None:
+    """Sets a sysctl of one of our own interfaces; a kernel without IPv6 has not all of them."""
+    with suppress(FileNotFoundError):
+        (_SYSCTL / name).write_text(value)
+
+
+def switch_on(name: str) -> bool:
+    """Sets a sysctl to 1; False if it was."""
+    path = _SYSCTL / name
+    if path.read_text().strip() != "0":
+        return False
+    path.write_text("1")
+    return True

@@ -1,0 +1,159 @@
+"""Who we are to a registry: anonymous, basic, or a bearer token fetched from the realm that it names
+(distribution-spec's token authentication: docs/spec/auth/token.md, oauth.md)."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import anyio
+import msgspec
+
+from hooper.api.errors import Unauthorized, Unavailable
+from hooper.api.registry import Credentials
+from hooper_registry_http.challenge import Challenge, parse_challenges
+from hooper_registry_http.transport import Transport, same_origin
+
+if TYPE_CHECKING:
+    import httpx
+
+CLIENT_ID = "hooper"
+_DEFAULT_LIFE = 60.0
+_MARGIN = 10.0
+"""Seconds before its end from which a token is no longer used."""
+
+
+class Token(msgspec.Struct):
+    """The answer of a token server."""
+
+    token: str = ""
+    access_token: str = ""
+    refresh_token: str = ""
+    expires_in: float = _DEFAULT_LIFE
+
+
+class Authenticator:
+    """Makes the Authorization header of requests to one registry, and answers its challenges.
+
+    The credentials go to that registry's origin (basic) or to the realm that it names (bearer), and
+    nowhere else. Tokens are kept per set of scopes until they end.
+    """
+
+    def __init__(self, host: str, credentials: Credentials | None, transport: Transport) -> None:
+        self._host, self._transport = host, transport
+        self._credentials = credentials or Credentials()
+        self._challenge: Challenge | None = None
+        self._tokens: dict[tuple[str, ...], tuple[str, float]] = {}
+        self._lock = anyio.Lock()
+
+    @property
+    def anonymous(self) -> bool:
+        c = self._credentials
+        return not (c.username or c.identity_token or c.registry_token)
+
+    async def headers(self, url: httpx.URL, scopes: Sequence[str]) -> dict[str, str]:
+        """For a request to `url`: empty unless it goes to the registry itself. Where nobody may be anonymous the
+        registry's own refusal says so best."""
+        if not same_origin(url, self._transport.base):
+            return {}
+        if self._credentials.registry_token:
+            return {"Authorization": f"Bearer {self._credentials.registry_token}"}
+        if self._challenge is None:
+            return {}
+        if self._challenge.scheme == "basic":
+            return {"Authorization": self._basic()} if self._credentials.username else {}
+        try:
+            token = await self._token(tuple(sorted(scopes)))
+        except Unauthorized:
+            if self.anonymous:
+                return {}
+            raise
+        return {"Authorization": f"Bearer {token}"}
+
+    def challenged(self, response: httpx.Response, scopes: Sequence[str]) -> bool:
+        """Takes in a 401; True if the request may fare better a second time."""
+        challenges = parse_challenges(response.headers.get_list("www-authenticate"))
+        known = [c for c in challenges if c.scheme == "basic" or (c.scheme == "bearer" and "realm" in c.parameters)]
+        if not known or self._credentials.registry_token:
+            return False
+        self._challenge = next((c for c in known if c.scheme == "bearer"), known[0])
+        sent = response.request.headers.get("authorization", "")
+        if self._challenge.scheme == "basic":
+            return bool(self._credentials.username) and not sent
+        key = tuple(sorted(scopes))
+        if key in self._tokens and sent == f"Bearer {self._tokens[key][0]}":
+            del self._tokens[key]
+        return True
+
+    async def login(self) -> str:
+        """Proves the credentials after a challenge; an identity token if the server gives one."""
+        if self._challenge is None or self._challenge.scheme != "bearer":
+            return ""
+        token = await self._fetch((), offline=True)
+        return token.refresh_token
+
+    def _basic(self) -> str:
+        pair = f"{self._credentials.username}:{self._credentials.password}".encode()
+        return f"Basic {base64.b64encode(pair).decode()}"
+
+    async def _token(self, scopes: tuple[str, ...]) -> str:
+        async with self._lock:
+            known = self._tokens.get(scopes)
+            if known and known[1] > time.monotonic():
+                return known[0]
+            token = await self._fetch(scopes)
+            text = token.token or token.access_token
+            life = max(token.expires_in, _DEFAULT_LIFE) - _MARGIN
+            self._tokens[scopes] = (text, time.monotonic() + life)
+            return text
+
+    async def _fetch(self, scopes: tuple[str, ...], *, offline: bool = False) -> Token:
+        assert self._challenge is not None
+        realm = self._realm()
+        fields = [("service", self._challenge.parameters.get("service", ""))]
+        if self._credentials.identity_token:
+            form = [*fields, ("scope", " ".join(scopes)), ("client_id", CLIENT_ID), ("grant_type", "refresh_token")]
+            form.append(("refresh_token", self._credentials.identity_token))
+            response = await self._transport.send("POST", realm, form=[pair for pair in form if pair[1]])
+        else:
+            query = [*fields, *(("scope", scope) for scope in scopes)]
+            headers = {}
+            if self._credentials.username:
+                query.append(("account", self._credentials.username))
+                headers["Authorization"] = self._basic()
+            if offline:
+                query += [("offline_token", "true"), ("client_id", CLIENT_ID)]
+            url = realm.copy_merge_params([pair for pair in query if pair[1]])
+            response = await self._transport.send("GET", url, headers=headers)
+        return self._read(response)
+
+    def _realm(self) -> httpx.URL:
+        assert self._challenge is not None
+        realm = self._transport.base.join(self._challenge.parameters["realm"])
+        if not self.anonymous and self._transport.base.scheme == "https" and realm.scheme != "https":
+            raise Unauthorized(
+                f"the credentials for {self._host} were not sent",
+                f"its token server {realm.host} is not reached by https",
+                "Ask its operator to mend the realm.",
+            )
+        return realm
+
+    def _read(self, response: httpx.Response) -> Token:
+        if not response.is_success:
+            if response.status_code >= 500 or response.status_code == 429:
+                raise Unavailable(
+                    f"the token server of {self._host} failed", f"HTTP {response.status_code}", "Try again later."
+                )
+            why = "authentication required" if self.anonymous else "incorrect username or password"
+            raise Unauthorized(
+                f"login to {self._host} refused: unauthorized", why, f"Log in: docker login {self._host}"
+            )
+        try:
+            token = msgspec.json.decode(response.content, type=Token)
+        except msgspec.DecodeError as error:
+            raise Unavailable(f"the token server of {self._host} gave no token", str(error)) from error
+        if not (token.token or token.access_token):
+            raise Unavailable(f"the token server of {self._host} gave no token", "its answer has none")
+        return token

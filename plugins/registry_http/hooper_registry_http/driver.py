@@ -1,0 +1,31 @@
+"""The registry driver "http"."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+
+from hooper.api.driver import DriverContext
+from hooper.api.registry import Credentials, RegistryClient, RegistryDriver
+from hooper_registry_http.config import HttpConfig
+
+
+class HttpRegistry(RegistryDriver):
+    """Registries of the OCI distribution protocol; the HTTP library is loaded with the first connection."""
+
+    def __init__(self, context: DriverContext) -> None:
+        super().__init__(context)
+        self._config: HttpConfig = context.config or HttpConfig()
+
+    @asynccontextmanager
+    async def connect(self, host: str, credentials: Credentials | None) -> AsyncIterator[RegistryClient]:
+        from hooper_registry_http.client import HttpClient
+
+        client = HttpClient(host, credentials, self._config)
+        try:
+            yield client
+        finally:
+            with anyio.CancelScope(shield=True):
+                await client.aclose()

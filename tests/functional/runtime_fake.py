@@ -1,0 +1,100 @@
+"""An isolation backend that isolates nothing: fork and exec, held back by a pipe until `start`."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import signal
+import termios
+import time
+from pathlib import Path
+
+import msgspec
+
+from hooper.api import oci
+from hooper.api.errors import StartFailed
+from hooper.api.isolation import Bundle, IsolationBackend, Process, Stats, Stdio
+
+
+class FakeConfig(msgspec.Struct):
+    memory: int = 0
+
+
+class FakeBackend(IsolationBackend):
+    """Leaves marks in the bundle directory: `fake-created`, `fake-deleted`."""
+
+    def __init__(self, name: str, config: object) -> None:
+        super().__init__(name, config)
+        self._gates: dict[str, int] = {}
+
+    def create(self, bundle: Bundle, stdio: Stdio) -> Process:
+        if bundle.spec.hostname == "fail-create":
+            raise StartFailed("cannot create", "asked to fail", exit_code=125)
+        (bundle.directory / "fake-created").touch()
+        gate_read, self._gates[bundle.id] = os.pipe2(os.O_CLOEXEC)
+        return self._fork(bundle.spec.process, stdio, gate_read)
+
+    def start(self, bundle: Bundle, process: Process) -> None:
+        if bundle.spec.process.args[0] == "/missing":
+            os.kill(process.pid, signal.SIGKILL)
+            raise StartFailed("start", 'exec: "/missing": no such file or directory', exit_code=127)
+        os.write(self._gates[bundle.id], b"x")
+        os.close(self._gates.pop(bundle.id))
+        command = Path(f"/proc/{process.pid}/cmdline")
+        while b"hooper.runtime.launcher" in command.read_bytes():
+            time.sleep(0.001)
+
+    def exec(self, bundle: Bundle, process: oci.Process, stdio: Stdio, init_pid: int) -> Process:
+        if process.args[0] == "/missing":
+            raise StartFailed("exec", "no such file", exit_code=127)
+        return self._fork(process, stdio, None)
+
+    def pause(self, bundle: Bundle) -> None:
+        (bundle.directory / "fake-paused").touch()
+
+    def resume(self, bundle: Bundle) -> None:
+        (bundle.directory / "fake-paused").unlink()
+
+    def update(self, bundle: Bundle, resources: oci.Resources) -> None:
+        raise ValueError("a bug in a backend")
+
+    def stats(self, bundle: Bundle) -> Stats:
+        memory = self.config.memory if isinstance(self.config, FakeConfig) else 0
+        return Stats(memory_usage=memory, oom_kills=0)
+
+    def processes(self, bundle: Bundle) -> list[int]:
+        return [os.getpid()]
+
+    def delete(self, bundle: Bundle) -> None:
+        (bundle.directory / "fake-deleted").touch()
+
+    def _fork(self, process: oci.Process, stdio: Stdio, gate: int | None) -> Process:
+        master = slave = -1
+        if stdio.terminal:
+            master, slave = pty.openpty()
+            stdio = Stdio(slave, slave, slave)
+        pid = os.fork()
+        if pid == 0:
+            self._child(process, stdio, gate, slave >= 0)
+        if gate is not None:
+            os.close(gate)
+        if slave >= 0:
+            os.close(slave)
+        return Process(pid, master if master >= 0 else None)
+
+    def _child(self, process: oci.Process, stdio: Stdio, gate: int | None, terminal: bool) -> None:
+        try:
+            os.setsid()
+            if gate is not None:
+                os.close(max(self._gates.values()))
+                if not os.read(gate, 1):
+                    os._exit(1)
+            for number, fd in enumerate((stdio.stdin, stdio.stdout, stdio.stderr)):
+                assert fd is not None
+                os.dup2(fd, number)
+            if terminal:
+                fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+            os.execvpe(process.args[0], process.args, {"PATH": "/usr/bin:/bin"})
+        finally:
+            os._exit(127)

@@ -1,0 +1,135 @@
+"""Calls in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from hooper.api.errors import Conflict, Internal
+from hooper.runtime.workers import WorkerServer
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def workers(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[WorkerServer]:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    workers = WorkerServer()
+    yield workers
+    await workers.aclose()
+
+
+async def gone(pid: int) -> None:
+    with anyio.fail_after(10):
+        while Path(f"/proc/{pid}/exe").is_symlink() and os.path.exists(f"/proc/{pid}/exe"):
+            await anyio.sleep(0.01)
+
+
+@pytest.mark.parametrize("value", [{}, {"a": [1, None, 2.5, b"\xff", "ä"]}, {"large": b"x" * 3_000_000}])
+async def test_arguments_and_result_are_the_same_values(workers: WorkerServer, value: dict[str, object]) -> None:
+    assert await workers.run("runtime_calls:echo", value) == value
+
+
+async def test_nothing_runs_before_the_first_call(workers: WorkerServer) -> None:
+    assert workers.pid == 0
+    first, server = await workers.run("runtime_calls:pids", {})
+    second, again = await workers.run("runtime_calls:pids", {})
+    assert server == again == workers.pid
+    assert len({first, second, server, os.getpid()}) == 4
+
+
+async def test_descriptors_come_in_order(workers: WorkerServer) -> None:
+    in_read, in_write = os.pipe()
+    out_read, out_write = os.pipe()
+    os.write(in_write, b"hello")
+    assert await workers.run("runtime_calls:copy", {}, [in_read, out_write]) == 5
+    assert os.read(out_read, 100) == b"HELLO"
+    for fd in (in_read, in_write, out_read, out_write):
+        os.close(fd)
+
+
+async def test_errors_keep_their_kind(workers: WorkerServer) -> None:
+    with pytest.raises(Conflict) as caught:
+        await workers.run("runtime_calls:conflict", {})
+    assert (caught.value.what, caught.value.why, caught.value.remedy) == ("what", "why", "remedy")
+    with pytest.raises(Internal, match="ZeroDivisionError: zero"):
+        await workers.run("runtime_calls:bug", {})
+    with pytest.raises(Internal, match="missing"):
+        await workers.run("runtime_calls_missing:nothing", {})
+
+
+@pytest.mark.parametrize(("function", "why"), [("die", "signal 9"), ("leave", "exit status 0")])
+async def test_a_worker_that_dies(workers: WorkerServer, function: str, why: str) -> None:
+    with anyio.fail_after(20):
+        with pytest.raises(Internal, match=why):
+            await workers.run(f"runtime_calls:{function}", {})
+        assert await workers.run("runtime_calls:echo", {"a": 1}) == {"a": 1}
+
+
+async def test_cancelling_kills_the_worker(workers: WorkerServer) -> None:
+    read, write = os.pipe()
+    pids: list[int] = []
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(workers.run, "runtime_calls:hang", {}, [write])
+        pids.append(int(await anyio.to_thread.run_sync(os.read, read, 100)))
+        tasks.cancel_scope.cancel()
+    await gone(pids[0])
+    os.close(read)
+    os.close(write)
+
+
+async def test_closing_kills_the_workers(workers: WorkerServer) -> None:
+    read, write = os.pipe()
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as tasks:
+
+            async def call() -> None:
+                with pytest.raises(Internal):
+                    await workers.run("runtime_calls:hang", {}, [write])
+
+            tasks.start_soon(call)
+            pid = int(await anyio.to_thread.run_sync(os.read, read, 100))
+            await workers.aclose()
+    await gone(pid)
+    os.close(read)
+    os.close(write)
+
+
+async def test_calls_run_side_by_side(workers: WorkerServer) -> None:
+    results: list[object] = []
+
+    async def call(number: int) -> None:
+        results.append(await workers.run("runtime_calls:echo", {"n": number}))
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(20):
+            tasks.start_soon(call, number)
+    assert sorted(result["n"] for result in results) == list(range(20))  # type: ignore[index]
+
+
+async def test_a_server_that_died_is_started_again(workers: WorkerServer) -> None:
+    _, server = await workers.run("runtime_calls:pids", {})
+    os.kill(server, signal.SIGKILL)
+    await anyio.to_thread.run_sync(os.waitid, os.P_PID, server, os.WEXITED | os.WNOWAIT)
+    _, another = await workers.run("runtime_calls:pids", {})
+    assert another != server
+
+
+async def test_an_idle_server_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    workers = WorkerServer(idle_s=0.05)
+    _, server = await workers.run("runtime_calls:pids", {})
+    await gone(server)
+    assert await workers.run("runtime_calls:echo", {"a": 1}) == {"a": 1}
+    await workers.aclose()

@@ -1,0 +1,88 @@
+"""Platforms, indexes and configurations."""
+
+from __future__ import annotations
+
+import pytest
+
+from hooper.api.errors import DataLoss, InvalidArgument, NotFound
+from hooper.api.manifests import (
+    OCI_MANIFEST,
+    Index,
+    choose,
+    decode_image,
+    host_architecture,
+    parse_platform,
+    platform_name,
+)
+from hooper.api.registry import Descriptor, Platform
+
+
+def index_of(*platforms: str) -> Index:
+    entries = [
+        Descriptor(OCI_MANIFEST, f"sha256:{number:064}", 1, platform=_platform(text))
+        for number, text in enumerate(platforms)
+    ]
+    return Index(schema_version=2, manifests=entries)
+
+
+def _platform(text: str) -> Platform:
+    os, architecture, variant = [*text.split("/"), ""][:3]
+    return Platform(os=os, architecture=architecture, variant=variant)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "there", "chosen"),
+    [
+        ("linux/amd64", ["linux/arm64", "linux/amd64"], 1),
+        ("linux/amd64", ["windows/amd64", "linux/amd64", "linux/amd64"], 1),
+        ("linux/amd64", ["linux/amd64/v3", "linux/amd64"], 1),
+        ("linux/amd64", ["linux/amd64/v2"], 0),
+        ("linux/arm/v7", ["linux/arm/v5", "linux/arm/v6"], 1),
+        ("linux/arm/v6", ["linux/arm/v7", "linux/arm/v5"], 1),
+        ("linux/arm", ["linux/arm/v6", "linux/arm/v7"], 1),
+        ("linux/arm64", ["linux/arm64", "linux/arm64/v8"], 1),
+        ("linux/arm64/v8", ["linux/arm64"], 0),
+    ],
+)
+def test_the_best_variant_is_chosen(wanted: str, there: list[str], chosen: int) -> None:
+    assert choose(index_of(*there), parse_platform(wanted)).digest == f"sha256:{chosen:064}"
+
+
+def test_no_platform_that_fits() -> None:
+    with pytest.raises(NotFound, match="no matching manifest for linux/arm/v6 in the manifest list") as caught:
+        choose(index_of("linux/arm/v7", "unknown/unknown"), parse_platform("linux/arm/v6"))
+    assert caught.value.remedy == "There are: linux/arm/v7."
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("", f"linux/{host_architecture()}"),
+        ("linux", f"linux/{host_architecture()}"),
+        ("arm64", "linux/arm64"),
+        ("Linux/x86_64", "linux/amd64"),
+        ("linux/arm/v7", "linux/arm/v7"),
+    ],
+)
+def test_platforms(text: str, name: str) -> None:
+    assert platform_name(parse_platform(text)) == name
+
+
+@pytest.mark.parametrize("text", ["a/b/c/d", "linux//v7", "linux/../etc"])
+def test_what_is_no_platform(text: str) -> None:
+    with pytest.raises(InvalidArgument):
+        parse_platform(text)
+
+
+def test_nulls_in_a_configuration_are_absent_members() -> None:
+    image = decode_image(
+        b'{"architecture":"amd64","config":{"Env":null,"User":null},"history":null,"rootfs":{"type":"layers","diff_ids":null}}',
+        "x",
+    )
+    assert (image.os, image.config.user, image.rootfs.diff_ids, image.history) == ("linux", "", [], [])
+
+
+@pytest.mark.parametrize("config", [b"", b"[]", b'{"config":[]}', b'{"architecture":1}'])
+def test_a_damaged_configuration(config: bytes) -> None:
+    with pytest.raises(DataLoss, match="the configuration of x is damaged"):
+        decode_image(config, "x")
