@@ -14,13 +14,13 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import anyio.to_thread
-from hooper.content.store import ContentStore
 
-from hooper.api.driver import DriverContext
+from hooper.api.driver import DriverContext, Workers
 from hooper.api.errors import Conflict, NotFound
 from hooper.api.registry import RegistryDriver
 from hooper.api.storage import LayerResult, Mount, SnapshotInfo, SnapshotKind, StorageDriver
 from hooper.content.compression import plain_reader
+from hooper.content.store import ContentStore
 from hooper.engine.gc import Collector
 from hooper.engine.images import ImageService
 from hooper.state.database import Database
@@ -122,9 +122,12 @@ class ThreadWorkers:
 class Host:
     """A data root with an image service; `messages` is all progress so far, `events` all events."""
 
-    def __init__(self, root: Path, **config: Any) -> None:
+    def __init__(
+        self, root: Path, *, storage: StorageDriver | None = None, workers: Workers | None = None, **config: Any
+    ) -> None:
         root.mkdir(exist_ok=True)
-        self.storage = TarStorage()
+        self.tars = TarStorage()
+        driver = storage or self.tars
         self.database = Database(root / "hooper.db")
         self.content = ContentStore(root / "content")
         self.events: list[tuple[str, str, str]] = []
@@ -133,12 +136,12 @@ class Host:
         self.images = ImageService(
             self.database,
             self.content,
-            self.storage,
-            "tars",
+            driver,
+            driver.context.name,
             self._registry_for,
             lambda type, action, id, attributes: self.events.append((type, action, id)),
-            ThreadWorkers(),
-            Collector(self.database, self.content, self.storage),
+            workers or ThreadWorkers(),
+            Collector(self.database, self.content, driver),
             None,
         )
 

@@ -32,8 +32,8 @@ def host(tmp_path: Path) -> Host:
 async def make_image(host: Host, *tags: str) -> str:
     chain = ""
     for layer in LAYERS:
-        await host.storage.prepare("step", chain)
-        host.storage.tars["step"] = layer
+        await host.tars.prepare("step", chain)
+        host.tars.tars["step"] = layer
         chain = (await host.images.layers.adopt("step", chain)).chain_id
     return await host.images.create_image(Image(architecture="amd64", os="linux"), chain, tags)
 
@@ -111,7 +111,7 @@ async def test_a_loaded_layer_is_pushed_as_it_was(host: Host, tmp_path: Path) ->
     archive = await saved(host, tmp_path / "a.tar", "app:1")
     other = Host(tmp_path / "other")
     await loaded(other, archive)
-    other.storage.spoil = b"?"
+    other.tars.spoil = b"?"
     assert (await saved(other, tmp_path / "b.tar", image_id)).stat().st_size > sum(map(len, LAYERS))
 
 
@@ -124,7 +124,7 @@ async def test_a_damaged_layer_leaves_nothing(host: Host, tmp_path: Path) -> Non
         await loaded(other, archive)
     assert other.rows("images") == other.rows("tags") == 0
     await other.images.collector.collect()
-    assert other.rows("layers") == other.rows("blobs") == 0 and other.storage.snapshots == {}
+    assert other.rows("layers") == other.rows("blobs") == 0 and other.tars.snapshots == {}
 
 
 @pytest.mark.parametrize("content", [b"", b"no tar at all" * 100, tar_of({"etc/passwd": b""})])

@@ -25,8 +25,8 @@ def host(tmp_path: Path) -> Host:
 
 
 async def layer(host: Host, content: bytes, parent: str = "") -> str:
-    await host.storage.prepare("step", parent)
-    host.storage.tars["step"] = tar_of({"file": content})
+    await host.tars.prepare("step", parent)
+    host.tars.tars["step"] = tar_of({"file": content})
     return (await host.images.layers.adopt("step", parent)).chain_id
 
 
@@ -99,7 +99,7 @@ async def test_removing_a_name_and_then_the_image(host: Host) -> None:
     assert await host.images.remove("app:1") == [Deleted(untagged="app:1")]
     removed = await host.images.remove("app:2")
     assert removed == [Deleted(untagged="app:2"), Deleted(deleted=image_id), Deleted(deleted=chain)]
-    assert host.storage.snapshots == {} and host.rows("blobs") == 0
+    assert host.tars.snapshots == {} and host.rows("blobs") == 0
     assert [event[1] for event in host.events] == ["untag", "untag", "delete"]
 
 
@@ -141,11 +141,11 @@ async def test_a_layer_goes_only_when_nothing_refers_to_it(host: Host) -> None:
     top = await image(host, "top", chain=high)
     await image(host, "base", chain=low, created="2026-01-02T00:00:00Z")
     assert Deleted(deleted=high) in await host.images.remove("top")
-    assert set(host.storage.snapshots) == {low}
-    await host.storage.prepare("container", low)
+    assert set(host.tars.snapshots) == {low}
+    await host.tars.prepare("container", low)
     await host.images.remove("base")
-    assert set(host.storage.snapshots) == {low, "container"}
-    await host.storage.remove("container")
+    assert set(host.tars.snapshots) == {low, "container"}
+    await host.tars.remove("container")
     with host.images.layers.lease() as lease:
         lease.add("layer", low)
         assert (await host.images.collector.collect()).layers == []

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from hooper_isolation_namespaces.backend import NamespacesBackend
 
 from hooper.api.isolation import IsolationBackend
 from hooper.testing.isolation import IsolationConformance
+from hooper_isolation_namespaces.backend import NamespacesBackend
 
 pytestmark = pytest.mark.root
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
+import structlog
 
 from hooper.api.errors import Conflict, InvalidArgument, Unsupported
 from hooper.api.network import Network, Pool, PortBinding, Sandbox
@@ -116,6 +120,28 @@ async def test_a_published_port_is_reached_from_everywhere(harness: Harness, out
     assert (await harness.ask(inside, gateway, 18080, udp=udp)).startswith("web ")
     assert (await harness.ask(stranger, UPLINK, 18080, udp=udp)).startswith("web ")
     assert server.ports == [PortBinding(ports[0].protocol, 8000, "0.0.0.0", 18080)]
+
+
+async def test_a_udp_client_that_goes_on_sending_follows_the_port(harness: Harness, outside: Namespace) -> None:
+    network = await harness.network()
+    with outside.socket(socket.SOCK_DGRAM) as client:
+        client.settimeout(3)
+        client.connect((UPLINK, 18053))
+        client.send(b"too early")
+        for name in ("first", "second"):
+            endpoint, inside, _ = await harness.join(network, [PortBinding("udp", 53, "", 18053)])
+            harness.serve(inside, 53, name, udp=True)
+            with contextlib.suppress(ConnectionRefusedError):
+                client.send(b"?")
+            client.send(b"?")
+            assert (await anyio.to_thread.run_sync(client.recv, 100)).startswith(name.encode())
+            await harness.driver.leave(network, endpoint, None)
+            harness.release()
+            with contextlib.suppress(TimeoutError):
+                client.settimeout(0.3)
+                while client.recv(100):
+                    continue
+            client.settimeout(3)
 
 
 async def test_a_port_on_one_address_is_not_reached_on_others(harness: Harness, outside: Namespace) -> None:
@@ -254,7 +280,22 @@ async def test_published_ports_survive_a_restart_and_strays_are_removed(host: Na
     assert await before.is_refused(host, "127.0.0.1", 18080)
     before.driver = after
     await before.aclose()
-    assert all(not elements for elements in tables().values())
+    assert tables() == {}
+
+
+async def test_an_idle_driver_leaves_nothing_and_starts_again(host: Namespace, tmp_path: Path) -> None:
+    state, links = MemoryState(), host.links()
+    first = Harness(await opened(tmp_path, state), host)
+    network = await first.network()
+    await first.driver.aclose()
+    assert host.links() == links
+    assert tables() == {}
+    first.driver = await opened(tmp_path, state)
+    network = await first.driver.create_network(network)
+    _, inside, _ = await first.join(network, [PortBinding("tcp", 8000, "", 18080)])
+    first.serve(inside, 8000)
+    assert (await first.ask(host, "127.0.0.1", 18080)).startswith("web ")
+    await first.aclose()
 
 
 async def test_an_emptied_packet_filter_is_filled_again(harness: Harness) -> None:
@@ -365,4 +406,18 @@ async def test_configured_names(host: Namespace, tmp_path: Path) -> None:
     network: Network = await harness.network("bridge")
     assert network.bridge_name == "br-mine"
     assert "mine" in tables()
+    await harness.aclose()
+
+
+async def test_forwarding_is_switched_on_and_a_foreign_drop_policy_is_told(host: Namespace, tmp_path: Path) -> None:
+    forward = Path("/proc/sys/net/ipv4/ip_forward")
+    forward.write_text("0")
+    rules = "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }"
+    subprocess.run(["nft", rules], check=True)
+    with structlog.testing.capture_logs() as logged:
+        harness = Harness(await opened(tmp_path), host)
+        await harness.network()
+        await harness.network("two", "172.31.8.0/24")
+    assert forward.read_text() == "1\n"
+    assert [entry["chain"] for entry in logged if entry["log_level"] == "warning"] == ["filter FORWARD"]
     await harness.aclose()

@@ -120,7 +120,7 @@ async def test_layers_that_are_there_are_not_fetched_again(host: Host) -> None:
         host.messages.clear()
         await host.images.pull(f"{registry.host}/app:1", host.sink)
         assert host.statuses().count("Already exists") == 2
-        assert host.storage.applied == 3
+        assert host.tars.applied == 3
 
 
 async def test_pulls_at_once_share_their_layers(host: Host) -> None:
@@ -131,7 +131,7 @@ async def test_pulls_at_once_share_their_layers(host: Host) -> None:
             for _ in range(3):
                 group.start_soon(host.images.pull, f"{registry.host}/app:1", host.sink)
         gets = [r.path for r in registry.requests if r.method == "GET" and "/blobs/" in r.path]
-        assert host.storage.applied == 3
+        assert host.tars.applied == 3
         assert all(gets.count(f"/v2/app/blobs/{digest_of(blob)}") == 1 for blob in Pushed().packed)
 
 
@@ -194,10 +194,10 @@ async def test_a_layer_that_is_not_its_diff_id_leaves_nothing(host: Host) -> Non
         with pytest.raises(DataLoss, match="is damaged"):
             await host.images.pull(f"{registry.host}/app:1", host.sink)
     assert host.rows("images") == host.rows("tags") == host.rows("leases") == 0
-    assert not any(key.startswith("extract-") for key in host.storage.snapshots)
+    assert not any(key.startswith("extract-") for key in host.tars.snapshots)
     await host.images.collector.collect()
     assert host.rows("layers") == host.rows("blobs") == 0
-    assert host.storage.snapshots == {}
+    assert host.tars.snapshots == {}
 
 
 async def test_a_blob_that_is_not_its_digest_leaves_nothing(host: Host, tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ async def test_a_cancelled_pull_leaves_no_half_layer(host: Host) -> None:
             await host.images.pull(f"{registry.host}/app:1", sink)
         assert scope.cancelled_caught
         assert host.rows("images") == host.rows("leases") == 0
-        assert not any(key.startswith("extract-") for key in host.storage.snapshots)
+        assert not any(key.startswith("extract-") for key in host.tars.snapshots)
         await host.images.pull(f"{registry.host}/app:1", host.sink)
 
 
@@ -289,8 +289,8 @@ async def test_a_pulled_image_is_pushed_as_it_came(host: Host) -> None:
 async def test_a_made_image_is_pushed_and_pulled_elsewhere(host: Host, tmp_path: Path) -> None:
     chain = ""
     for layer in LAYERS:
-        await host.storage.prepare("step", chain)
-        host.storage.tars["step"] = layer
+        await host.tars.prepare("step", chain)
+        host.tars.tars["step"] = layer
         chain = (await host.images.layers.adopt("step", chain)).chain_id
     async with Registry(users={"ann": "secret"}, tokens=True) as registry:
         name, credentials = f"{registry.host}/made:1", Credentials("ann", "secret")
@@ -301,16 +301,16 @@ async def test_a_made_image_is_pushed_and_pulled_elsewhere(host: Host, tmp_path:
         assert host.statuses().count("Pushed") == 3
         other = Host(tmp_path / "other")
         assert await other.images.pull(name, other.sink, credentials=credentials) == image_id
-        assert [other.storage.tars[key] for key in other.storage.snapshots] == LAYERS
+        assert [other.tars.tars[key] for key in other.tars.snapshots] == LAYERS
 
 
 async def test_a_changed_layer_is_not_pushed(host: Host) -> None:
-    await host.storage.prepare("step")
-    host.storage.tars["step"] = LAYERS[0]
+    await host.tars.prepare("step")
+    host.tars.tars["step"] = LAYERS[0]
     layer = await host.images.layers.adopt("step", "")
     async with Registry() as registry:
         await host.images.create_image(Image(architecture="", os="linux"), layer.chain_id, [f"{registry.host}/made:1"])
-        host.storage.spoil = b"?"
+        host.tars.spoil = b"?"
         with pytest.raises(DataLoss, match="no longer what it was"):
             await host.images.push(f"{registry.host}/made", host.sink)
         assert not any("/manifests/" in request.path for request in registry.requests)

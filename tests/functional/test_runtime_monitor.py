@@ -12,6 +12,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -221,6 +222,24 @@ async def test_killed_by_a_signal(launcher: Launcher, tmp_path: Path) -> None:
     await monitor.signal(signal.SIGKILL)
 
 
+async def test_a_second_start_is_refused_and_changes_nothing(launcher: Launcher, tmp_path: Path) -> None:
+    monitor, exit = await launch(launcher, spawn_of(tmp_path / "c", "sleep", "60"))
+    with pytest.raises(Conflict):
+        await monitor.start()
+    assert await monitor.processes()
+    await monitor.signal(signal.SIGTERM)
+    assert (await exit.wait()).exit_code == 143
+
+
+async def test_killed_before_its_start(launcher: Launcher, tmp_path: Path) -> None:
+    monitor = await launcher.spawn(spawn_of(tmp_path / "c", "true"))
+    os.kill(await monitor.created(), signal.SIGKILL)
+    assert (await Exit(monitor).wait()).exit_code == 137
+    with pytest.raises(Conflict):
+        await monitor.start()
+    monitor.release()
+
+
 async def test_default_signal_actions(launcher: Launcher, tmp_path: Path) -> None:
     """What Python ignores is not ignored in a container."""
     monitor, exit = await launch(launcher, spawn_of(tmp_path / "c", "sleep", "60"))
@@ -257,7 +276,8 @@ async def test_stdin_stays_open_without_stdin_once(launcher: Launcher, tmp_path:
 async def test_without_stdin_the_process_reads_an_end(launcher: Launcher, tmp_path: Path) -> None:
     client = Client()
     _, exit = await launch(launcher, spawn_of(tmp_path / "c", "cat", attached=[ALL]), client)
-    client.sock.sendall(b"ignored")
+    with suppress(BrokenPipeError):
+        client.sock.sendall(b"ignored")
     assert (await exit.wait()).exit_code == 0
     assert await client.read_all() == b""
 

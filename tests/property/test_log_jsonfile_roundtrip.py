@@ -20,7 +20,7 @@ special = st.sampled_from(
     [
         *(b"\n", b"\n\n", b"\r\n", b'"', b"\\", b"\\n", b"<&>", b"\x00", b"\xff", b"\xe2\x82", "€".encode()),
         *("\u2028".encode(), b"\xed\xa0\x80", b"\xef\xbf\xbd", b"x" * LINE_MAX, b"y" * (LINE_MAX - 1)),
-        *("ä".encode() * 9000, b"z" * 40_000),
+        *("ä".encode() * 9000, b"z" * 40_000, b"\x00" * 150, b'"' * 150, b"\\" * 150),
     ]
 )
 pieces = st.lists(st.one_of(special, st.binary(max_size=40)), max_size=25)
@@ -123,7 +123,7 @@ def test_rotation_and_tail(parts: list[bytes], size: int, files: int, tail: int)
     assert [entry.data for entry in kept] == written[len(written) - len(kept) :]
 
 
-@given(st.binary())
+@given(st.binary() | pieces.map(b"".join))
 def test_any_bytes_become_valid_json(data: bytes) -> None:
     text = escaped(data.replace(b"\n", b""))
     assert json.loads(b'"' + text + b'"') == go_text(data.replace(b"\n", b""))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from hooper_builder_dockerfile import instructions as ins
-from hooper_builder_dockerfile.parser import parse
 
 from hooper.api.errors import InvalidArgument
+from hooper_builder_dockerfile import instructions as ins
+from hooper_builder_dockerfile.parser import parse
 
 
 def one(text):
@@ -14,7 +14,9 @@ def one(text):
 
 
 def test_comments_blank_lines_and_continuations():
-    recipe = parse("\ufeff# a comment\n\n  FROM a\r\nRUN echo one \\\n # comment\n   two \\   \n\n  three\nUSER me\\\\\n")
+    recipe = parse(
+        "\ufeff# a comment\n\n  FROM a\r\nRUN echo one \\\n # comment\n   two \\   \n\n  three\nUSER me\\\\\n"
+    )
     assert [step.location.line for step in recipe.instructions] == [3, 4, 9]
     assert recipe.instructions[1].args == ("echo one    two   three",)
     assert recipe.instructions[2].user == "me\\\\"
@@ -54,7 +56,7 @@ def test_shell_and_exec_form(text, args, shell_form):
 @pytest.mark.parametrize(
     ("text", "pairs"),
     [
-        ("ENV a=b c=\"d e\" f\\ g=1", (("a", "b"), ("c", '"d e"'), ("f\\ g", "1"))),
+        ('ENV a=b c="d e" f\\ g=1', (("a", "b"), ("c", '"d e"'), ("f\\ g", "1"))),
         ("ENV x y  z $a", (("x", "y  z $a"),)),
         ("ENV a= b=", (("a", ""), ("b", ""))),
         ("LABEL k v w", (("k", "v w"),)),
@@ -84,7 +86,7 @@ def test_heredocs_of_run():
 
 
 def test_heredocs_of_copy_and_lines_after():
-    recipe = parse("FROM x\nCOPY <<a <<\"b\" /d/\nA $v\na\nB\nb\nUSER u")
+    recipe = parse('FROM x\nCOPY <<a <<"b" /d/\nA $v\na\nB\nb\nUSER u')
     copy, user = recipe.instructions[1:]
     assert [(d.name, d.content, d.expand) for d in copy.heredocs] == [("a", "A $v\n", True), ("b", "B\n", False)]
     assert user.location.line == 7

@@ -4,6 +4,7 @@ for the forms that it lacks the Dockerfile reference's."""
 from __future__ import annotations
 
 import pytest
+
 from hooper_builder_dockerfile.faults import Fault
 from hooper_builder_dockerfile.words import expand, expand_words, split_words
 

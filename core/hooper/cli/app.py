@@ -44,7 +44,9 @@ class LazyGroup(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         return super().parse_args(ctx, normalise(args, self.params, interspersed=False))
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         found = self.get_command(ctx, args[0])
         if found is None:
             self._unknown(ctx, args[0])
@@ -134,7 +136,7 @@ def _plugin_commands() -> dict[str, table.Entry]:
 def main(arguments: list[str]) -> int:
     """Runs one command line; returns its exit code."""
     try:
-        result = root().main(arguments, "hooper", standalone_mode=False)
+        result = root().main(arguments, "hooper", complete_var="_HOOPER_COMPLETE", standalone_mode=False)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except click.UsageError as error:

@@ -29,7 +29,7 @@ class Foreground:
 
     def attach(self, *, logs: bool = False) -> Hijacked:
         """Opens the stream, before the start so that nothing is missed. `logs`: what came before is shown first."""
-        query = {name: True for name in sorted(self.streams)}
+        query = dict.fromkeys(sorted(self.streams), True)
         return self.client.hijack(
             f"/containers/{self.container}/attach",
             {"stream": True, "logs": logs or None, "detachKeys": self.keys_text or None, **query},

@@ -16,6 +16,7 @@ from hooper.api.errors import InvalidArgument
 from hooper.cli import values
 from hooper.cli.command import command
 from hooper.cli.credentials import all_auths
+from hooper.cli.errors import GENERIC, report
 from hooper.cli.flags import flag, number, text
 from hooper.cli.flags import values as several
 from hooper.cli.progress import checked, show_progress
@@ -60,17 +61,23 @@ _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 @several("--ulimit", help="Ulimit options", metavar="ulimit")
 @click.argument("source")
 @click.pass_obj
-def build(session: Session, source: str, dockerfile: str, quiet: bool, iidfile: str, **options: Any) -> None:
+def build(session: Session, /, source: str, dockerfile: str, quiet: bool, iidfile: str, **options: Any) -> int:
     """Build an image from a Dockerfile."""
     body, name, remote = _context(source, dockerfile)
     query = {**_query(options), "dockerfile": name or None, "remote": remote or None, "q": quiet or None}
     headers = {"Content-Type": "application/x-tar", **all_auths()}
     messages = session.client.json_lines("POST", "/build", query, body=body, headers=headers)
-    identifier = _quiet(messages) if quiet else _identifier(show_progress(messages))
+    try:
+        identifier = _quiet(messages) if quiet else _identifier(show_progress(messages))
+    except ApiError as error:
+        report(error)
+        # A RUN step that failed tells its own exit code in the place of a status.
+        return error.status if error.status < 256 else GENERIC
     if quiet:
         print(identifier)
     if iidfile:
         Path(iidfile).write_text(identifier, encoding="ascii")
+    return 0
 
 
 def _identifier(aux: list[Any]) -> str:
@@ -146,7 +153,7 @@ def _context(source: str, dockerfile: str) -> tuple[Iterator[bytes] | None, str,
 
 def _from_stdin(dockerfile: str) -> tuple[Iterator[bytes], str]:
     """An archive as it is; anything else is the Dockerfile of an empty context."""
-    from hooper.cli.context import _END, pack_file
+    from hooper.cli.context import END, pack_file
 
     head = sys.stdin.buffer.read(512)
     is_tar = head[_TAR_MAGIC_AT : _TAR_MAGIC_AT + len(_TAR_MAGIC)] == _TAR_MAGIC
@@ -154,7 +161,7 @@ def _from_stdin(dockerfile: str) -> tuple[Iterator[bytes], str]:
         return chain([head], blocks(sys.stdin.buffer)), dockerfile
     if not head:
         raise InvalidArgument("unable to prepare context: stdin is empty", remedy="Pipe a Dockerfile or a tar in.")
-    return chain(pack_file("Dockerfile", head + sys.stdin.buffer.read()), [_END]), ""
+    return chain(pack_file("Dockerfile", head + sys.stdin.buffer.read()), [END]), ""
 
 
 def _from_directory(context: Path, dockerfile: str) -> tuple[Iterator[bytes], str]:

@@ -34,7 +34,9 @@ _IDENTITY: list[Decorator] = [
     text("--restart", help="Restart policy to apply when a container exits (default no)"),
     flag("--rm", help="Automatically remove the container and its anonymous volumes when it exits"),
     text("--platform", help="Set platform if server is multi-platform capable"),
-    click.option("--pull", default="missing", metavar="string", help="Pull image before running: always, missing, never"),
+    click.option(
+        "--pull", default="missing", metavar="string", help="Pull image before running: always, missing, never"
+    ),
     flag("-q", "--quiet", help="Suppress the pull output"),
     text("--runtime", help="Runtime to use for this container"),
 ]

@@ -13,7 +13,8 @@ from hooper.api.errors import InvalidArgument
 from hooper.cli.ignore import Ignore
 
 _BLOCK = 1 << 18
-_END = bytes(2 * tarfile.BLOCKSIZE)
+END = bytes(2 * tarfile.BLOCKSIZE)
+"""What ends an archive."""
 
 
 def ignored(context: Path, dockerfile: str) -> Ignore:
@@ -33,7 +34,7 @@ def pack(context: Path, ignore: Ignore, always: frozenset[str]) -> Iterator[byte
     """
     for path, status in _walk(context, "", ignore, always):
         yield from _entry(context, path, status)
-    yield _END
+    yield END
 
 
 def pack_file(name: str, content: bytes) -> Iterator[bytes]:

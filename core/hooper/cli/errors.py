@@ -26,7 +26,9 @@ class BadFlag(InvalidArgument):
 def start_failure_code(text: str) -> int:
     """The code that a shell would give for a process that could not be started, told from the daemon's text."""
     lowered = text.lower()
-    if any(sign in lowered for sign in ("executable file not found", "no such file or directory", "system cannot find")):
+    if any(
+        sign in lowered for sign in ("executable file not found", "no such file or directory", "system cannot find")
+    ):
         return NOT_FOUND
     if any(sign in lowered for sign in ("permission denied", "is a directory", "not a directory", "exec format")):
         return NOT_EXECUTABLE

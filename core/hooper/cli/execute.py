@@ -31,7 +31,7 @@ from hooper.client.api import ApiClient
 @click.argument("container")
 @click.argument("arguments", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_obj
-def execute(session: Session, container: str, arguments: tuple[str, ...], detach: bool, **options: Any) -> int:
+def execute(session: Session, /, container: str, arguments: tuple[str, ...], detach: bool, **options: Any) -> int:
     """Execute a command in a running container."""
     stdin = options["interactive"] and not detach
     check_tty(tty=options["tty"] and not detach, stdin=stdin)

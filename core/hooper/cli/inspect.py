@@ -22,14 +22,13 @@ _PATHS = {
     "image": "/images/{}/json",
     "network": "/networks/{}",
     "volume": "/volumes/{}",
-    "plugin": "/hooper/plugins/{}",
 }
 
 
 @command("inspect", "NAME|ID [NAME|ID...]")
 @text("-f", "--format", help="Format output using a custom template: json, or a Go template")
 @flag("-s", "--size", help="Display total file sizes if the type is container")
-@text("--type", "kind", help="Only inspect objects of the given type (container, image, network, volume, plugin)")
+@text("--type", "kind", help="Only inspect objects of the given type (container, image, network, volume)")
 @click.argument("names", nargs=-1, required=True)
 @click.pass_obj
 def inspect(session: Session, names: tuple[str, ...], format: str, size: bool, kind: str) -> int:

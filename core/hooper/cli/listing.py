@@ -28,4 +28,6 @@ def show_list(
 ) -> None:
     """Prints rows; `fields` are the table's columns, `key` is what --quiet leaves."""
     table = "table " + "\t".join(f"{{{{.{field}}}}}" for field in fields)
-    print_rows(rows, headers, f"{{{{.{key}}}}}" if quiet else table, "" if quiet and format in ("", "table") else format)
+    print_rows(
+        rows, headers, f"{{{{.{key}}}}}" if quiet else table, "" if quiet and format in ("", "table") else format
+    )

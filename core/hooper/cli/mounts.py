@@ -156,7 +156,9 @@ def _image(_item: str, fields: dict[str, str], _several: dict[str, list[str]]) -
 def _tmpfs(item: str, fields: dict[str, str], _several: dict[str, list[str]]) -> dict[str, Any]:
     options: dict[str, Any] = {}
     if "tmpfs-size" in fields:
-        options["SizeBytes"] = checked("--mount", fields["tmpfs-size"], parse_size, "type=tmpfs,target=/x,tmpfs-size=64m")
+        options["SizeBytes"] = checked(
+            "--mount", fields["tmpfs-size"], parse_size, "type=tmpfs,target=/x,tmpfs-size=64m"
+        )
     if "tmpfs-mode" in fields:
         try:
             options["Mode"] = int(fields["tmpfs-mode"], 8)

@@ -36,7 +36,8 @@ def port(session: Session, container: str, port: str) -> None:
     wanted = port if "/" in port or not port else f"{port}/tcp"
     if wanted and wanted not in published:
         raise NotFound(
-            f"no public port '{port}' published for {container}", remedy=f"It publishes: {', '.join(published) or 'none'}."
+            f"no public port '{port}' published for {container}",
+            remedy=f"It publishes: {', '.join(published) or 'none'}.",
         )
     for inside in [wanted] if wanted else sorted(published, key=_port_order):
         for binding in published[inside]:

@@ -90,4 +90,6 @@ class _Bars:
         if layer not in self._tasks:
             self._tasks[layer] = self._progress.add_task(status, total=None, layer=layer)
         task = self._tasks[layer]
-        self._progress.update(task, description=f"{status:<20}", total=detail.get("total"), completed=detail.get("current"))
+        self._progress.update(
+            task, description=f"{status:<20}", total=detail.get("total"), completed=detail.get("current")
+        )

@@ -110,7 +110,9 @@ def ports(given: Iterable[Mapping[str, Any]]) -> str:
         for first, last in _ranges(sorted(set(numbers))):
             inside = _span(first[0], last[0])
             host = f"[{address}]" if ":" in address else address
-            shown.append(f"{host}:{_span(first[1], last[1])}->{inside}/{protocol}" if first[1] else f"{inside}/{protocol}")
+            shown.append(
+                f"{host}:{_span(first[1], last[1])}->{inside}/{protocol}" if first[1] else f"{inside}/{protocol}"
+            )
     return ", ".join(shown)
 
 

@@ -29,7 +29,7 @@ _PULL = ("always", "missing", "never")
 @click.argument("image")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_obj
-def create(session: Session, image: str, arguments: tuple[str, ...], **options: Any) -> None:
+def create(session: Session, /, image: str, arguments: tuple[str, ...], **options: Any) -> None:
     """Create a new container."""
     body = create_body(image, list(arguments), options, detached=False)
     print(create_container(session.client, body, options))
@@ -45,6 +45,7 @@ def create(session: Session, image: str, arguments: tuple[str, ...], **options: 
 @click.pass_obj
 def run(
     session: Session,
+    /,
     image: str,
     arguments: tuple[str, ...],
     detach: bool,

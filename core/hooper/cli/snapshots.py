@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 
 import click
 
@@ -83,7 +84,7 @@ def import_image(
         _show(session, query, blocks(file))
 
 
-def _show(session: Session, query: dict[str, object], body: object) -> None:
+def _show(session: Session, query: Mapping[str, object], body: object) -> None:
     for message in checked(session.client.json_lines("POST", "/images/create", query, body=body)):
         if message.get("status") and not message.get("progressDetail"):
             print(message["status"])

@@ -20,9 +20,7 @@ _NETWORK_KEYS = {"name", "alias", "ip", "ip6", "mac-address", "driver-opt", "lin
 def create_body(image: str, command: list[str], options: Options, *, detached: bool) -> dict[str, Any]:
     """The body; what is not given is left out, so that the daemon's defaults hold. BadFlag."""
     if options["gpus"]:
-        raise BadFlag(
-            "--gpus", options["gpus"][0], "GPU requests are not supported", "--device /dev/dri/renderD128"
-        )
+        raise BadFlag("--gpus", options["gpus"][0], "GPU requests are not supported", "--device /dev/dri/renderD128")
     bindings = published(options["publish"])
     binds, anonymous = volumes(options["volume"])
     ports = [*bindings, *exposed(options["expose"])]

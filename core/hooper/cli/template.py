@@ -122,9 +122,7 @@ class Action:
 class Block:
     """`if`, `with` or `range` with its two bodies."""
 
-    def __init__(
-        self, kind: str, names: list[str], value: Expression, body: list[Node], otherwise: list[Node]
-    ) -> None:
+    def __init__(self, kind: str, names: list[str], value: Expression, body: list[Node], otherwise: list[Node]) -> None:
         self.kind, self.names, self.value, self.body, self.otherwise = kind, names, value, body, otherwise
 
 
@@ -154,7 +152,7 @@ def _run_block(block: Block, dot: Any, scope: Scope, output: list[str]) -> None:
             inner = scope | dict(zip(block.names, [key, item] if len(block.names) > 1 else [item], strict=False))
             _run(block.body, item, inner, output)
     else:
-        inner = scope | {name: value for name in block.names}
+        inner = scope | dict.fromkeys(block.names, value)
         _run(block.body, value if block.kind == "with" else dot, inner, output)
 
 

@@ -86,7 +86,9 @@ def parse_keys(text: str) -> bytes:
         elif len(key) == 1 and key.isascii():
             codes.append(ord(key))
         else:
-            raise BadFlag("--detach-keys", text, f'"{key}" is neither a letter nor ctrl-LETTER', "--detach-keys ctrl-a,d")
+            raise BadFlag(
+                "--detach-keys", text, f'"{key}" is neither a letter nor ctrl-LETTER', "--detach-keys ctrl-a,d"
+            )
     return bytes(codes)
 
 

@@ -151,7 +151,9 @@ def _compact_json(item: str, path: str) -> str:
         with open(path, encoding="utf-8") as file:
             return json.dumps(json.load(file), separators=(",", ":"))
     except OSError as error:
-        raise BadFlag("--security-opt", item, f"{path}: {error.strerror}", "--security-opt seccomp=unconfined") from error
+        raise BadFlag(
+            "--security-opt", item, f"{path}: {error.strerror}", "--security-opt seccomp=unconfined"
+        ) from error
     except ValueError as error:
         raise BadFlag("--security-opt", item, f"{path} is not JSON: {error}") from error
 
@@ -179,5 +181,3 @@ def one_of(flag: str, value: str, choices: tuple[str, ...]) -> str:
     if value and value not in choices:
         raise BadFlag(flag, value, f"it is none of {', '.join(choices)}", f"{flag} {choices[0]}")
     return value
-
-

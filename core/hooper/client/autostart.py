@@ -6,7 +6,6 @@ import os
 import socket
 import sys
 import time
-from pathlib import Path
 
 from hooper.client.address import Address
 from hooper.client.errors import ConnectionFailed
@@ -26,15 +25,15 @@ def connect(address: Address, *, start: bool) -> socket.socket:
     except ConnectionFailed as failure:
         if not start or not isinstance(failure.__cause__, FileNotFoundError | ConnectionRefusedError):
             raise
-    log = Path(address.path).with_name("daemon.log")
-    with _Lock(log.with_name("autostart.lock")):
-        return _start(address, log)
+    directory = os.path.dirname(address.path)
+    with _Lock(os.path.join(directory, "autostart.lock")):
+        return _start(address, os.path.join(directory, "daemon.log"))
 
 
 class _Lock:
     """An exclusive lock on a file, so that two clients start one daemon."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str) -> None:
         self._path = path
         self._fd = -1
 
@@ -42,11 +41,11 @@ class _Lock:
         import fcntl
 
         try:
-            self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            os.makedirs(os.path.dirname(self._path), mode=0o755, exist_ok=True)
             self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise ConnectionFailed(
-                f"no daemon answers, and one cannot be started: {self._path.parent}",
+                f"no daemon answers, and one cannot be started: {os.path.dirname(self._path)}",
                 error.strerror or str(error),
                 "Make that directory writable, or give a daemon's address with -H or HOOPER_HOST.",
             ) from error
@@ -56,7 +55,7 @@ class _Lock:
         os.close(self._fd)
 
 
-def _start(address: Address, log: Path) -> socket.socket:
+def _start(address: Address, log: str) -> socket.socket:
     """With the lock held: perhaps another client was quicker."""
     import subprocess
 
@@ -64,7 +63,7 @@ def _start(address: Address, log: Path) -> socket.socket:
         return address.connect()
     except ConnectionFailed:
         pass
-    with log.open("ab") as output:
+    with open(log, "ab") as output:
         daemon = subprocess.Popen(
             [sys.executable, "-m", "hooper", "daemon", "--on-demand"],
             stdin=subprocess.DEVNULL,
@@ -84,7 +83,8 @@ def _start(address: Address, log: Path) -> socket.socket:
     raise _gave_up(log, f"it does not answer at {address} after {_PATIENCE:.0f} s")
 
 
-def _gave_up(log: Path, why: str) -> ConnectionFailed:
-    lines = log.read_text(errors="replace").strip().splitlines()[-5:]
+def _gave_up(log: str, why: str) -> ConnectionFailed:
+    with open(log, encoding="utf-8", errors="replace") as file:
+        lines = file.read().strip().splitlines()[-5:]
     said = "".join(f"\n  {line}" for line in lines)
     return ConnectionFailed("the daemon could not be started", why + said, f"The whole log is in {log}.")

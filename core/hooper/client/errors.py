@@ -26,7 +26,7 @@ def unreachable(address: str, reason: str) -> ConnectionFailed:
     return ConnectionFailed(
         f"Cannot connect to the hooper daemon at {address}",
         reason,
-        "Is the daemon running? Start it with `hooper daemon`, or give the address of a running one with -H or HOOPER_HOST.",
+        "Is the daemon running? `hooper daemon` starts one; -H and HOOPER_HOST give the address of another.",
     )
 
 

@@ -38,7 +38,8 @@ class Saver:
         wanted = self._wanted(names)
         with self._layers.lease() as lease:
             for image_id in wanted:
-                lease.add("image", image_id)
+                lease.add("blob", image_id)
+                lease.add("layer", self._images.summary(image_id).chain)
             archive = _Archive(output)
             entries, manifests = [], []
             for image_id, references in wanted.items():

@@ -106,7 +106,7 @@ class Loader:
 
     @asynccontextmanager
     async def _spooled(self, archive: int) -> AsyncIterator[Spool]:
-        self._scratch.mkdir(parents=True, exist_ok=True)
+        self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._scratch) as directory:
             found = await self._workers.run("hooper.engine.layer_work:spool", {"directory": directory}, [archive])
             yield Spool(Path(directory), found["files"], found["links"])
@@ -147,13 +147,13 @@ class Loader:
             elif _is_tar(source):
                 await self._packer.keep(source, diff_id)
 
-    async def import_layer(self, archive: int) -> Layer:
+    async def import_layer(self, archive: int, lease: Lease) -> Layer:
         """A layer of the files that a tar holds, on nothing."""
         key = f"import-{os.urandom(8).hex()}"
         try:
             await self._layers.storage.prepare(key)
             await self._layers.storage.apply(key, archive)
-            return await self._layers.adopt(key, "")
+            return await self._layers.adopt(key, "", lease)
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await self._layers.discard(key)

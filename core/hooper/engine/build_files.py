@@ -22,9 +22,27 @@ def _root(place: Place) -> dict[str, Any]:
     return {"mounts": msgspec.to_builtins(list(place))}
 
 
+_LISTINGS = 64
+_LISTED_MOST = 1000
+
+
 class BuildFiles:
+    """One an engine. Listings of layers, which never change, are kept for the next build."""
+
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
+        self._listings: dict[tuple[str, tuple[str, ...]], list[SourceEntry]] = {}
+
+    def known(self, chain: str, paths: tuple[str, ...]) -> list[SourceEntry] | None:
+        """What `keep` was given of a file system; the latest few, not the long ones."""
+        return self._listings.get((chain, paths))
+
+    def keep(self, chain: str, paths: tuple[str, ...], entries: list[SourceEntry]) -> None:
+        if len(entries) > _LISTED_MOST:
+            return
+        self._listings[chain, paths] = entries
+        if len(self._listings) > _LISTINGS:
+            del self._listings[next(iter(self._listings))]
 
     async def _call(self, function: str, arguments: dict[str, Any], fds: Sequence[int] = ()) -> Any:
         return await self._workers.run(f"hooper.content.files:{function}", arguments, fds)

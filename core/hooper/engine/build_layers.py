@@ -74,13 +74,15 @@ class BuildLayers:
     async def _committed(self, key: str, parent: str, result: LayerResult, storage: Reparenting) -> Layer:
         chain = chain_id(parent, result.diff_id)
         async with self._locks.hold(chain):
-            if layer := self._layers.get(chain):
+            if existing := self._layers.get(chain):
                 await self._layers.discard(key)
-                return layer
+                return existing
             await self._layers.discard(chain)
+            # Between the two calls a cancelled build would leave a layer that nobody knows of.
             with anyio.CancelScope(shield=True):
                 await storage.commit_onto(chain, key, parent)
-                return self._layers.register(chain, parent, result.diff_id, result.size)
+                self._layers.register(chain, parent, result.diff_id, result.size)
+        return Layer(chain, parent, result.diff_id, result.size)
 
     async def _copied(self, key: str, parent: str) -> Layer:
         with tempfile.TemporaryFile(dir=self._directory) as spool:
@@ -91,8 +93,7 @@ class BuildLayers:
             os.lseek(spool.fileno(), 0, os.SEEK_SET)
             async with self.snapshot(parent) as (fresh, _):
                 await self._storage.apply(fresh, spool.fileno())
-                layer = await self._layers.adopt(fresh, parent)
-            return layer
+                return await self._layers.adopt(fresh, parent)
 
     async def aclose(self) -> None:
         """Removes the views."""

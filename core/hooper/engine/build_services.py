@@ -178,7 +178,13 @@ class Services(BuildServices):
     # --- reading --------------------------------------------------------------------------------------
 
     async def list_sources(self, source: CopySource) -> Sequence[SourceEntry]:
-        return await self._files.list(await self._place(source), source.paths)
+        if source.directory is not None:
+            return await self._files.list(source.directory, source.paths)
+        entries = self._files.known(source.chain, source.paths)
+        if entries is None:
+            entries = await self._files.list(await self._layers.view(source.chain), source.paths)
+            self._files.keep(source.chain, source.paths, entries)
+        return entries
 
     async def read_file(self, state: BuildState, path: str) -> bytes:
         return await self._files.read(await self._layers.view(state.chain), path)

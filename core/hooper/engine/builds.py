@@ -52,7 +52,7 @@ class BuildService(Builds):
         self._data_dir, self._emit, self._log = data_dir, emit, log
         self._files = BuildFiles(workers)
         self._locks = KeyedLocks()
-        self.cache = BuildCache(database, storage.context.name)
+        self.cache = BuildCache(database, images.layers.driver)
 
     @asynccontextmanager
     async def context_directory(self) -> AsyncIterator[Path]:

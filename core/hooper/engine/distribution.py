@@ -27,6 +27,7 @@ from hooper.api.registry import Credentials, Descriptor, Manifest, Platform, Reg
 from hooper.engine import distribution_progress as tell
 from hooper.engine.image_store import ImageStore
 from hooper.engine.layers import KeyedLocks, LayerStore, Lease, chain_ids, open_blob
+from hooper.engine.transfers import Transfer
 
 if TYPE_CHECKING:
     from hooper.content.store import ContentStore
@@ -169,62 +170,52 @@ class Puller:
             await tell.layer(sink, "Already exists" if present else "Pulling fs layer", tell.short(blob.digest))
             if not present:
                 missing.append(index)
-        arrived = {index: anyio.Event() for index in missing}
+        transfers = {index: Transfer(self._content, remote.content.layers[index]) for index in missing}
         error: BaseException | None = None
         try:
             async with anyio.create_task_group() as group:
-                for index in missing:
-                    group.start_soon(self._download, client, remote, index, sink, arrived[index])
-                for index in missing:
-                    await arrived[index].wait()
-                    await self._unpack(remote, index, chains[index - 1] if index else "", sink)
+                for index, transfer in transfers.items():
+                    diff_id = remote.image.rootfs.diff_ids[index]
+                    group.start_soon(self._download, client, remote.reference, transfer, diff_id, sink)
+                for index, transfer in transfers.items():
+                    parent = chains[index - 1] if index else ""
+                    await self._unpack(transfer, remote.image.rootfs.diff_ids[index], parent, sink)
         except BaseExceptionGroup as grouped:
             error = _first(grouped)
         if error is not None:
             raise error
 
     async def _download(
-        self,
-        client: RegistryClient,
-        remote: RemoteImage,
-        index: int,
-        sink: ProgressSink,
-        arrived: anyio.Event,
+        self, client: RegistryClient, reference: Reference, transfer: Transfer, diff_id: str, sink: ProgressSink
     ) -> None:
-        blob, diff_id = remote.content.layers[index], remote.image.rootfs.diff_ids[index]
+        blob = transfer.blob
         short = tell.short(blob.digest)
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._downloads.hold(blob.digest))
             if not self._content.has(blob.digest):
                 await stack.enter_async_context(self._limiter)
-                await self._transfer(
-                    client, remote.reference.path, blob, tell.Meter(sink, "Downloading", short, blob.size)
-                )
+                await transfer.fetch(client, reference.path, tell.Meter(sink, "Downloading", short, blob.size))
                 await tell.layer(sink, "Verifying Checksum", short)
             self._layers.add_blob(blob.digest, blob.media_type, blob.size, diff_id)
-            self._images.add_source(blob.digest, remote.reference)
+            self._images.add_source(blob.digest, reference)
         await tell.layer(sink, "Download complete", short)
-        arrived.set()
+        transfer.finish()
 
-    async def _transfer(self, client: RegistryClient, repository: str, blob: Descriptor, meter: tell.Meter) -> None:
-        """Into the content store, from where an earlier try broke off; the store verifies it."""
-        async with self._content.writer(blob.digest, blob.size) as writer:
-            position = writer.offset
-            async with client.fetch(repository, blob, position) as chunks:
-                async for chunk in chunks:
-                    await writer.write(chunk)
-                    position += len(chunk)
-                    await meter.at(position)
-
-    async def _unpack(self, remote: RemoteImage, index: int, parent: str, sink: ProgressSink) -> None:
-        blob, diff_id = remote.content.layers[index], remote.image.rootfs.diff_ids[index]
-        short = tell.short(blob.digest)
-        source = open_blob(self._content, blob.digest)
+    async def _unpack(self, transfer: Transfer, diff_id: str, parent: str, sink: ProgressSink) -> None:
+        """From the blob if it is there, else while it comes."""
+        digest = transfer.blob.digest
+        short = tell.short(digest)
         try:
-            async with tell.extracting(sink, short) as watch:
-                await self._layers.unpack(diff_id, parent, source, watch)
+            if await transfer.readable():
+                meter = tell.Meter(sink, "Extracting", short, transfer.blob.size)
+                async with transfer.piped(meter) as source:
+                    await self._layers.unpack(diff_id, parent, source)
+                await transfer.arrived.wait()
+            else:
+                async with tell.extracting(sink, short) as watch:
+                    await self._layers.unpack(diff_id, parent, open_blob(self._content, digest), watch)
         except DataLoss:
-            self._layers.forget_blob(blob.digest)
+            self._layers.forget_blob(digest)
             raise
         await tell.layer(sink, "Pull complete", short)
 

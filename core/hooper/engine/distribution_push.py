@@ -62,7 +62,8 @@ class Pusher:
             await tell.say(sink, f"The push refers to repository [{reference.name}]")
             for tag, image_id in tagged:
                 with self._layers.lease() as lease:
-                    lease.add("image", image_id)
+                    lease.add("blob", image_id)
+                    lease.add("layer", self._images.summary(image_id).chain)
                     await self._push_tag(client, tag, image_id, sink)
 
     async def _push_tag(self, client: RegistryClient, tag: Reference, image_id: str, sink: ProgressSink) -> None:

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from hooper.content.store import ContentStore
 
 
+_IS_GARBAGE = """NOT EXISTS (SELECT 1 FROM layers WHERE parent=l.chain_id)
+    AND NOT EXISTS (SELECT 1 FROM images WHERE chain_id=l.chain_id)
+    AND NOT EXISTS (SELECT 1 FROM build_cache WHERE chain_id=l.chain_id)
+    AND NOT EXISTS (SELECT 1 FROM leases WHERE kind='layer' AND name=l.chain_id)"""
+
+
 class Collected(NamedTuple):
     layers: list[str]
     """Chain ids, children first."""
@@ -78,19 +84,16 @@ class Collector:
     def _unreferenced_layers(self, in_use: set[str]) -> list[tuple[str, int]]:
         """Those without children, so that the sweep goes from the top of each chain downwards."""
         rows = self._database.query(
-            """SELECT chain_id, size FROM layers l WHERE driver=?
-               AND NOT EXISTS (SELECT 1 FROM layers WHERE parent=l.chain_id)
-               AND NOT EXISTS (SELECT 1 FROM images WHERE chain_id=l.chain_id)
-               AND NOT EXISTS (SELECT 1 FROM build_cache WHERE chain_id=l.chain_id)
-               AND NOT EXISTS (SELECT 1 FROM leases WHERE kind='layer' AND name=l.chain_id)""",
-            (self._storage.context.name,),
+            f"SELECT chain_id, size FROM layers l WHERE driver=? AND {_IS_GARBAGE}", (self._storage.context.name,)
         )
         return [(chain, size) for chain, size in rows if chain not in in_use]
 
     async def _remove_layer(self, chain: str) -> bool:
         """The row goes first, so that nobody builds on a snapshot that is being removed; it comes back if the
-        snapshot cannot go."""
-        row = self._database.row("SELECT * FROM layers WHERE chain_id=?", (chain,))
+        snapshot cannot go. False if the layer stays, also because somebody took it meanwhile."""
+        row = self._database.row(f"SELECT * FROM layers l WHERE chain_id=? AND {_IS_GARBAGE}", (chain,))
+        if row is None:
+            return False
         self._database.execute("DELETE FROM layers WHERE chain_id=?", (chain,))
         try:
             if self._drop_derived is not None:
@@ -99,7 +102,7 @@ class Collector:
         except NotFound:
             return True
         except Conflict:
-            self._database.execute("INSERT OR IGNORE INTO layers VALUES (?,?,?,?,?)", row or ())
+            self._database.execute("INSERT OR IGNORE INTO layers VALUES (?,?,?,?,?)", row)
             return False
         return True
 

@@ -204,9 +204,9 @@ class ImageService(Images):
             architecture=wanted.architecture, os=wanted.os, variant=wanted.variant, created=now, history=history
         )
         apply_changes(image.config, changes)
-        layer = await self._loader.import_layer(archive)
-        image.rootfs.diff_ids = [layer.diff_id]
-        image_id = await self.create_image(image, layer.chain_id, tags)
+        with self.layers.lease() as lease:
+            layer = await self._loader.import_layer(archive, lease)
+            image_id = await self.create_image(image, layer.chain_id, tags)
         self._tell("import", image_id)
         return image_id
 

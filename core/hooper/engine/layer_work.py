@@ -73,7 +73,7 @@ def spool(arguments: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
                     links[name] = os.path.normpath(os.path.join(os.path.dirname(name), member.linkname))
                 elif member.islnk():
                     links[name] = os.path.normpath(member.linkname)
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError) as error:
         raise InvalidArgument("cannot load the archive", str(error), "Give it a tar made by save.") from error
     return {"files": files, "links": links}
 

@@ -81,7 +81,7 @@ class Lease:
         self._database, self._owner = database, owner
 
     def add(self, kind: str, name: str) -> None:
-        """`kind` is blob, layer, image or snapshot."""
+        """`kind` is blob (by digest) or layer (by chain id; with all below it)."""
         self._database.execute("INSERT OR IGNORE INTO leases VALUES (?,?,?)", (self._owner, kind, name))
 
     def release(self) -> None:
@@ -187,10 +187,15 @@ class LayerStore:
                 )
             return await self._commit(chain, key, parent, result)
 
-    async def adopt(self, key: str, parent: str) -> Layer:
-        """Makes the active snapshot `key`, prepared on the layer `parent`, a layer; the snapshot is gone then."""
+    async def adopt(self, key: str, parent: str, lease: Lease | None = None) -> Layer:
+        """Makes the active snapshot `key`, prepared on the layer `parent`, a layer; the snapshot is gone then.
+
+        The lease keeps the layer until an image has it.
+        """
         result = await self.storage.diff(key)
         chain = chain_id(parent, result.diff_id)
+        if lease is not None:
+            lease.add("layer", chain)
         async with self._locks.hold(chain):
             if layer := self.get(chain):
                 await self.discard(key)
@@ -212,8 +217,7 @@ class LayerStore:
     async def _commit(self, chain: str, key: str, parent: str, result: LayerResult) -> Layer:
         with anyio.CancelScope(shield=True):
             await self.storage.commit(chain, key)
-            layer = self.register(chain, parent, result.diff_id, result.size)
-        return layer
+        return self.register(chain, parent, result.diff_id, result.size)
 
     async def discard(self, key: str) -> None:
         """Removes what an interrupted run may have left."""

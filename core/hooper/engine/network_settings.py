@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -83,3 +84,19 @@ def _any(filters: Filters, name: str, passes: Callable[[str], bool]) -> bool:
 def active(endpoints: Sequence[Endpoint]) -> str:
     """For the message of a network that cannot be removed."""
     return ", ".join(f'name:"{endpoint.container_name}" id:"{endpoint.id[:12]}"' for endpoint in endpoints)
+
+
+def until(filters: Filters) -> float:
+    """The filter "until" as a time: a Unix time, or a duration before now such as 10m or 1h30m."""
+    values = filters.get("until", ())
+    if not values:
+        return float("inf")
+    text = values[0]
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    units = {"h": 3600.0, "m": 60.0, "s": 1.0}
+    if not re.fullmatch(r"(\d+(\.\d+)?[hms])+", text):
+        raise InvalidArgument(
+            f"invalid filter: 'until'='{text}'", remedy="Write a duration such as 24h, or a Unix time."
+        )
+    return time.time() - sum(float(part[:-1]) * units[part[-1]] for part in re.findall(r"[\d.]+[hms]", text))

@@ -167,7 +167,7 @@ class NetworkService(Networks):
 
     async def prune(self, filters: Filters) -> Pruned:
         matching.check(filters, ("label", "label!", "until"))
-        unwanted, before = filters.get("label!", ()), _until(filters)
+        unwanted, before = filters.get("label!", ()), network_settings.until(filters)
         removed = []
         for network in await self.list({"dangling": ["true"], "label": filters.get("label", ())}):
             if network.created > before or (unwanted and matching.labels_match(network.labels, unwanted)):
@@ -407,21 +407,3 @@ class NetworkService(Networks):
         if endpoint is not None:
             attributes["container"] = endpoint.container_id
         self._publish("network", action, network.id, attributes)
-
-
-def _until(filters: Filters) -> float:
-    """The filter "until" as a time: a Unix time, or a duration before now such as 10m or 1h30m."""
-    import re
-
-    values = filters.get("until", ())
-    if not values:
-        return float("inf")
-    text = values[0]
-    if re.fullmatch(r"\d+(\.\d+)?", text):
-        return float(text)
-    units = {"h": 3600.0, "m": 60.0, "s": 1.0}
-    if not re.fullmatch(r"(\d+(\.\d+)?[hms])+", text):
-        raise InvalidArgument(
-            f"invalid filter: 'until'='{text}'", remedy="Write a duration such as 24h, or a Unix time."
-        )
-    return time.time() - sum(float(part[:-1]) * units[part[-1]] for part in re.findall(r"[\d.]+[hms]", text))

@@ -30,7 +30,7 @@ class Packer:
     @contextmanager
     def temporary(self) -> Iterator[int]:
         """A descriptor of an empty file that has no name and vanishes at the end."""
-        self._scratch.mkdir(parents=True, exist_ok=True)
+        self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=self._scratch, buffering=0) as file:
             yield file.fileno()
 

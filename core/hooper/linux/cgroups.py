@@ -68,6 +68,8 @@ class Cgroup(ABC):
 
     def __init__(self, path: str) -> None:
         self.path = "/" + path.strip("/")
+        self.inside = False
+        """This process is in it, for it was forked into it or has entered it."""
 
     @abstractmethod
     def create(self, resources: oci.Resources | None) -> None:
@@ -78,8 +80,12 @@ class Cgroup(ABC):
         """Makes what is above it, so that `create` need not."""
 
     @abstractmethod
-    def attach(self, pid: int) -> None:
-        """Moves a process, all threads, into it. 0 is the caller."""
+    def enter(self) -> None:
+        """Moves the calling process, which has a single thread, into it, unless it is there."""
+
+    def fork(self) -> int:
+        """fork(2). Where the kernel can make the child in this cgroup, which exists, `inside` is set there."""
+        return os.fork()
 
     @abstractmethod
     def apply(self, resources: oci.Resources) -> None:

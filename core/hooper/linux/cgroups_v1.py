@@ -55,16 +55,17 @@ class LegacyCgroup(Cgroup):
         for name in self._controllers(None):
             make_directory(os.path.dirname(self._place(name)))
 
-    def attach(self, pid: int) -> None:
-        done = set()
-        for name in (*_ALWAYS, "cpuset", *_SYSTEMD):
-            place = self._place(name)
-            if name in layout().v1 and place not in done:
-                done.add(place)
-                try:
-                    write(f"{place}/cgroup.procs", str(pid))
-                except FileNotFoundError:
-                    continue
+    def enter(self) -> None:
+        if self.inside:
+            return
+        for point in dict.fromkeys(layout().v1.values()):
+            # A thread that moves itself takes no lock; anything else waits for an RCU grace period, some 8 ms.
+            file = "tasks" if point != layout().v1.get("unified") else "cgroup.procs"
+            try:
+                write(f"{point}{self.path}/{file}", "0")
+            except FileNotFoundError:
+                continue
+        self.inside = True
 
     def directories(self) -> dict[str, str]:
         places = {point: point + self.path for point in layout().v1.values()}

@@ -13,6 +13,7 @@ from hooper.api.errors import Unavailable, Unsupported
 from hooper.api.isolation import Stats
 from hooper.linux import device_rules
 from hooper.linux.cgroups import Cgroup, layout, make_directory, pairs, read_if_there, write
+from hooper.linux.forking import fork_into
 
 _CONTROLLERS = ("cpu", "cpuset", "io", "memory", "pids")
 _FREEZE_PATIENCE = 10.0
@@ -64,8 +65,23 @@ class UnifiedCgroup(Cgroup):
             if error.errno not in (errno.EBUSY, errno.EPERM, errno.EACCES, errno.EROFS, errno.EOPNOTSUPP):
                 raise
 
-    def attach(self, pid: int) -> None:
-        write(f"{self._place}/cgroup.procs", str(pid))
+    def enter(self) -> None:
+        if not self.inside:
+            write(f"{self._place}/cgroup.procs", "0")
+            self.inside = True
+
+    def fork(self) -> int:
+        fd = os.open(self._place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            pid = fork_into(fd)
+            self.inside = pid == 0
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.EINVAL, errno.EPERM, errno.E2BIG):
+                raise
+            pid = os.fork()
+        finally:
+            os.close(fd)
+        return pid
 
     def directories(self) -> dict[str, str]:
         return {"": self._place} if os.path.isdir(self._place) else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 from hooper.linux import syscalls as sys
@@ -83,6 +84,11 @@ class MountOptions(NamedTuple):
 
 def parse(words: Iterable[str]) -> MountOptions:
     """Takes option words apart; of contradictory ones the last wins."""
+    return _parse(tuple(words))
+
+
+@lru_cache(maxsize=64)
+def _parse(words: tuple[str, ...]) -> MountOptions:
     flags = recursive = 0
     propagation: list[int] = []
     data: list[str] = []

@@ -149,6 +149,10 @@ def flush_chain(table: str, chain: str) -> Message:
     return _message(_DELRULE, 0, text(1, table), text(2, chain))
 
 
+_HOST_BYTE_ORDER = struct.pack("=BBI", 0, 4, 1)
+"""Without this user data the nft program shows interfaces' names backwards."""
+
+
 def add_set(table: str, made: Set, number: int) -> Message:
     """`number` tells the sets of one transaction apart."""
     parts = [text(1, table), text(2, made.name), be32(3, made.flags()), be32(4, _number(made.key))]
@@ -158,6 +162,8 @@ def add_set(table: str, made: Set, number: int) -> Message:
     if made.interval and len(made.key) > 1:
         parts.append(nested(9, nested(2, *(nested(1, be32(1, one.length)) for one in made.key))))
     parts.append(be32(10, number))
+    if made.key == (IFNAME,):
+        parts.append(attribute(13, _HOST_BYTE_ORDER))
     return _message(_NEWSET, NLM_F_CREATE, *parts)
 
 

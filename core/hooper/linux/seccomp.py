@@ -38,7 +38,7 @@ _OPERATORS = {
     "SCMP_CMP_GT": 6,
     "SCMP_CMP_MASKED_EQ": 7,
 }
-_ATTRIBUTE_NNP, _ATTRIBUTE_OPTIMIZE, _BINARY_TREE = 3, 8, 2
+_ATTRIBUTE_BAD_ARCHITECTURE, _ATTRIBUTE_NNP, _ATTRIBUTE_OPTIMIZE, _BINARY_TREE = 2, 3, 8, 2
 _EPERM, _EEXIST, _ENOSYS = 1, 17, 38
 _X32_BIT = 0x40000000
 _BPF_LD_NR, _BPF_JGE, _BPF_RET = 0x20, 0x35, 0x06
@@ -108,6 +108,8 @@ def _compile(seccomp: oci.Seccomp) -> bytes:
         for name in seccomp.architectures:
             _add_architecture(library, context, name)
         library.seccomp_attr_set(context, _ATTRIBUTE_NNP, 0)
+        if seccomp.default_action == "SCMP_ACT_ERRNO":  # rather than the signal of libseccomp's default
+            library.seccomp_attr_set(context, _ATTRIBUTE_BAD_ARCHITECTURE, _ACTIONS["SCMP_ACT_ERRNO"] | _ENOSYS)
         library.seccomp_attr_set(context, _ATTRIBUTE_OPTIMIZE, _BINARY_TREE)
         newest = 0
         for rule in seccomp.syscalls:

@@ -103,6 +103,7 @@ _libc.setns.argtypes = [_int, _int]
 _libc.prctl.argtypes = [_int, _ulong, _ulong, _ulong, _ulong]
 _libc.setdomainname.argtypes = [_str, ctypes.c_size_t]
 _libc.capset.argtypes = [_ptr, _ptr]
+_libc.signal.argtypes = [_int, _ptr]
 
 
 def _check(result: int, path: str | bytes | None = None) -> int:
@@ -153,11 +154,20 @@ def setdomainname(name: str) -> None:
     _check(_libc.setdomainname(raw, len(raw)))
 
 
+def default_signals() -> None:
+    """Gives every signal its default action, past Python's own book-keeping: for use just before an exec."""
+    for number in range(1, 65):
+        _libc.signal(number, None)
+
+
+_CapHeader, _CapData = ctypes.c_uint32 * 2, ctypes.c_uint32 * 6
+
+
 def capset(effective: int, permitted: int, inheritable: int) -> None:
     """capset(2) of the calling thread; the arguments are bit sets."""
-    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    header = _CapHeader(0x20080522, 0)
     low = 0xFFFFFFFF
-    data = (ctypes.c_uint32 * 6)(
+    data = _CapData(
         effective & low, permitted & low, inheritable & low, effective >> 32, permitted >> 32, inheritable >> 32
     )
     _check(_libc.capset(ctypes.byref(header), ctypes.byref(data)))
@@ -191,10 +201,11 @@ def open_tree(dirfd: int, path: str, flags: int) -> int:
     return _check(_libc.syscall(_OPEN_TREE, dirfd, _str(raw), ctypes.c_uint(flags | OPEN_TREE_CLOEXEC)), path)
 
 
-def move_mount(mount_fd: int, target_fd: int) -> None:
-    """move_mount(2) of a detached mount onto what `target_fd` is open on."""
-    flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
-    _check(_libc.syscall(_MOVE_MOUNT, mount_fd, _str(b""), target_fd, _str(b""), ctypes.c_uint(flags)))
+def move_mount(mount_fd: int, target_fd: int, name: str = "") -> None:
+    """move_mount(2) of a detached mount onto what `target_fd` is open on, or onto `name`, no link, in it."""
+    flags = MOVE_MOUNT_F_EMPTY_PATH | (0 if name else MOVE_MOUNT_T_EMPTY_PATH)
+    raw = os.fsencode(name)
+    _check(_libc.syscall(_MOVE_MOUNT, mount_fd, _str(b""), target_fd, _str(raw), ctypes.c_uint(flags)))
 
 
 def fsopen(fstype: str) -> int:

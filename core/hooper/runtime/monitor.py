@@ -32,7 +32,7 @@ SEND_S = 2
 _spawn_decoder = wire.decoder(p.Spawn)
 _request_decoder = wire.decoder(p.ToMonitor)
 
-Handler = Callable[[Any, list[int]], p.Message | None]
+Handler = Callable[["Monitor", Any, list[int]], p.Message | None]
 
 
 def main(
@@ -89,22 +89,6 @@ class Monitor:
         self._started_ns = 0
         self._paused = False
         self._exited: p.Exited | None = None
-        self._handlers: dict[type, Handler] = {
-            p.Start: self._start,
-            p.Hold: self._hold,
-            p.Unhold: self._unhold,
-            p.Attach: self._attach,
-            p.Signal: self._signal,
-            p.Resize: self._resize,
-            p.StartExec: self._start_exec,
-            p.Pause: self._pause,
-            p.Resume: self._resume,
-            p.Update: self._update,
-            p.GetStats: lambda request, _: p.StatsAnswer(id=request.id, stats=self._backend.stats(self._bundle)),
-            p.GetProcesses: lambda request, _: p.ProcessesAnswer(
-                id=request.id, pids=self._backend.processes(self._bundle)
-            ),
-        }
 
     # --- making ---
 
@@ -205,13 +189,16 @@ class Monitor:
             answer = self._handled(request, fds)
             if answer is not None:
                 self._send(sock, answer)
-            if isinstance(request, p.Start) and isinstance(answer, p.Failed):
+            if isinstance(request, p.Start) and not self._started_ns and self._exited is None:
                 self._abort()
 
     def _handled(self, request: Any, fds: list[int]) -> p.Message | None:
-        handler = self._handlers.get(type(request), self._unknown)
+        handler = _HANDLERS.get(type(request), Monitor._unknown)
         try:
-            return handler(request, fds) or (p.Done(id=request.id) if not isinstance(request, p.Attach) else None)
+            answer = handler(self, request, fds)
+            if answer is None and not isinstance(request, p.Attach):
+                return p.Done(id=request.id)
+            return answer
         except Exception as error:
             if not isinstance(error, HooperError):
                 self.note(error)
@@ -319,6 +306,12 @@ class Monitor:
     def _update(self, request: p.Update, _: list[int]) -> None:
         self._running("")
         self._backend.update(self._bundle, request.resources)
+
+    def _stats(self, request: p.GetStats, _: list[int]) -> p.Message:
+        return p.StatsAnswer(id=request.id, stats=self._backend.stats(self._bundle))
+
+    def _processes(self, request: p.GetProcesses, _: list[int]) -> p.Message:
+        return p.ProcessesAnswer(id=request.id, pids=self._backend.processes(self._bundle))
 
     # --- processes and their end ---
 
@@ -435,6 +428,23 @@ class Monitor:
                 file.write(text)
         except OSError:
             pass
+
+
+# One for all monitors, made in the launcher: a fork pays for each object that it touches.
+_HANDLERS: dict[type, Handler] = {
+    p.Start: Monitor._start,
+    p.Hold: Monitor._hold,
+    p.Unhold: Monitor._unhold,
+    p.Attach: Monitor._attach,
+    p.Signal: Monitor._signal,
+    p.Resize: Monitor._resize,
+    p.StartExec: Monitor._start_exec,
+    p.Pause: Monitor._pause,
+    p.Resume: Monitor._resume,
+    p.Update: Monitor._update,
+    p.GetStats: Monitor._stats,
+    p.GetProcesses: Monitor._processes,
+}
 
 
 def _outlive(*_: object) -> None:

@@ -126,8 +126,11 @@ def close_all(fds: Sequence[int]) -> None:
 
 def name_process(name: str) -> None:
     """The name that ps shows for this process; 15 bytes at most."""
-    with open("/proc/self/comm", "w") as file:
-        file.write(name)
+    fd = os.open("/proc/self/comm", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, name.encode())
+    finally:
+        os.close(fd)
 
 
 def pair() -> tuple[socket.socket, socket.socket]:

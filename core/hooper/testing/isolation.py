@@ -17,14 +17,12 @@ import fcntl
 import functools
 import os
 import select
-import shutil
 import signal
 import struct
 import termios
 import time
 import traceback
-import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,17 +31,12 @@ import pytest
 
 from hooper.api import oci
 from hooper.api.errors import StartFailed
-from hooper.api.isolation import Bundle, IsolationBackend, Process, Stdio
-from hooper.api.storage import Mount
-from hooper.linux import capabilities, defaults
+from hooper.api.isolation import IsolationBackend, Stdio
+from hooper.linux import capabilities
 from hooper.linux import syscalls as sys
 from hooper.linux.cgroups import open_cgroup
 from hooper.linux.host import host_info
-from hooper.linux.seccomp_default import default_profile
-
-_BUSYBOX = "/bin/busybox"
-_APPLETS = "true false sh cat id env pwd ls mknod dd sleep kill hostname tty stty mount readlink grep wc test".split()
-_PATIENCE = 20.0
+from hooper.testing.isolation_sample import PATIENCE, Result, Sample, read_terminal, wait
 
 Test = TypeVar("Test", bound=Callable[..., None])
 
@@ -79,180 +72,6 @@ def _outcome(test: Callable[[], None]) -> str:
     except BaseException:
         return traceback.format_exc()
     return ""
-
-
-class Result(msgspec.Struct):
-    """How a process ended: exit code (128 + n for signal n) and what it wrote."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-
-class Sample:
-    """A container made of a busybox in a directory of its own."""
-
-    def __init__(self, backend: IsolationBackend, directory: Path) -> None:
-        self.backend = backend
-        self.image = directory / "image"
-        make_busybox(self.image)
-        self.id = uuid.uuid4().hex * 2
-        (directory / "bundle" / "rootfs").mkdir(parents=True)
-        self.bundle = Bundle(
-            id=self.id,
-            directory=directory / "bundle",
-            spec=default_spec(directory / "bundle" / "rootfs", self.id),
-            rootfs=(Mount("bind", str(self.image), ("rbind",)),),
-        )
-        self.process: Process | None = None
-        self._outputs: list[int] = []
-
-    @property
-    def pid(self) -> int:
-        assert self.process is not None
-        return self.process.pid
-
-    def create(self, *args: str) -> None:
-        """Creates the container with these arguments; a terminal if the spec has one."""
-        self.bundle.spec.process.args = list(args)
-        stdio, self._outputs = self._stdio(terminal=self.bundle.spec.process.terminal)
-        try:
-            self.process = self.backend.create(self.bundle, stdio)
-        finally:
-            _close(stdio)
-
-    def start(self, *args: str) -> None:
-        self.create(*args)
-        assert self.process is not None
-        self.backend.start(self.bundle, self.process)
-
-    def run(self, *args: str) -> Result:
-        """Runs the container to its end and deletes it."""
-        try:
-            self.start(*args)
-            return self.finish()
-        finally:
-            self.backend.delete(self.bundle)
-
-    def finish(self) -> Result:
-        """Reads all that the first process writes, and waits for it."""
-        return _finish(self.pid, self._outputs)
-
-    def exec(self, *args: str, **changes: Any) -> Result:
-        """Runs one more process to its end. `changes` are of the container's own `oci.Process`."""
-        process = msgspec.structs.replace(self.bundle.spec.process, args=list(args), **changes)
-        stdio, outputs = self._stdio(terminal=False)
-        try:
-            made = self.backend.exec(self.bundle, process, stdio, self.pid)
-        finally:
-            _close(stdio)
-        return _finish(made.pid, outputs)
-
-    @staticmethod
-    def _stdio(*, terminal: bool) -> tuple[Stdio, list[int]]:
-        if terminal:
-            return Stdio(terminal=True), []
-        out, err = os.pipe(), os.pipe()
-        return Stdio(os.open(os.devnull, os.O_RDONLY), out[1], err[1]), [out[0], err[0]]
-
-
-def _close(stdio: Stdio) -> None:
-    for fd in (stdio.stdin, stdio.stdout, stdio.stderr):
-        if fd is not None:
-            os.close(fd)
-
-
-def _finish(pid: int, outputs: Sequence[int]) -> Result:
-    texts = {fd: b"" for fd in outputs}
-    left = set(outputs)
-    while left:
-        ready, _, _ = select.select(list(left), [], [], _PATIENCE)
-        assert ready, f"process {pid} neither writes nor ends"
-        for fd in ready:
-            chunk = os.read(fd, 65536)
-            texts[fd] += chunk
-            if not chunk:
-                left.discard(fd)
-                os.close(fd)
-    out, err = [text.decode() for text in texts.values()] or ("", "")
-    return Result(wait(pid), out, err)
-
-
-def wait(pid: int) -> int:
-    """The exit code of a child, 128 + n for signal n."""
-    deadline = time.monotonic() + _PATIENCE
-    while True:
-        found, status = os.waitpid(pid, os.WNOHANG)
-        if found:
-            code = os.waitstatus_to_exitcode(status)
-            return code if code >= 0 else 128 - code
-        assert time.monotonic() < deadline, f"process {pid} does not end"
-        time.sleep(0.002)
-
-
-def make_busybox(directory: Path) -> None:
-    """A minimal root file system: busybox, passwd and group, and files to fail with."""
-    for name in ("bin", "etc", "proc", "sys", "dev", "tmp"):
-        (directory / name).mkdir(parents=True)
-    shutil.copy(_BUSYBOX, directory / "bin" / "busybox")
-    for applet in _APPLETS:
-        (directory / "bin" / applet).symlink_to("busybox")
-    (directory / "etc" / "passwd").write_text("root:x:0:0:root:/root:/bin/sh\nalice:x:1000:1001::/home/alice:/bin/sh\n")
-    (directory / "etc" / "group").write_text("root:x:0:\nusers:x:1001:\nwheel:x:10:bob,alice\n")
-    (directory / "etc" / "plain").write_text("not a program\n")
-    (directory / "bin" / "garbled").write_text("neither ELF nor script\n")
-    (directory / "bin" / "garbled").chmod(0o755)
-
-
-def default_spec(rootfs: Path, container_id: str) -> oci.Spec:
-    """A spec with everything that Docker's defaults ask for, but a network."""
-    caps = list(capabilities.DEFAULT_CAPABILITIES)
-    plain = ["nosuid", "noexec", "nodev"]
-    host = host_info(rootfs, rootfs)
-    mount = oci.Mount
-    return oci.Spec(
-        oci_version="1.0.2",
-        process=oci.Process(
-            args=["true"],
-            env=["PATH=/usr/bin:/bin", "NAME=value"],
-            capabilities=oci.Capabilities(bounding=caps, effective=caps, permitted=caps),
-        ),
-        root=oci.Root(path=str(rootfs)),
-        hostname="sample",
-        mounts=[
-            mount(destination="/proc", type="proc", source="proc", options=plain),
-            mount(
-                destination="/dev",
-                type="tmpfs",
-                source="tmpfs",
-                options=["nosuid", "strictatime", "mode=755", "size=65536k"],
-            ),
-            mount(
-                destination="/dev/pts",
-                type="devpts",
-                source="devpts",
-                options=["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
-            ),
-            mount(destination="/sys", type="sysfs", source="sysfs", options=[*plain, "ro"]),
-            mount(destination="/sys/fs/cgroup", type="cgroup", source="cgroup", options=[*plain, "relatime", "ro"]),
-            mount(destination="/dev/mqueue", type="mqueue", source="mqueue", options=plain),
-            mount(destination="/dev/shm", type="tmpfs", source="shm", options=[*plain, "mode=1777", "size=64m"]),
-        ],
-        linux=oci.Linux(
-            namespaces=[oci.Namespace(type=kind) for kind in ("mount", "network", "uts", "pid", "ipc", "cgroup")],
-            cgroups_path=f"/hooper/{container_id}",
-            resources=oci.Resources(
-                devices=[
-                    oci.DeviceRule(allow=False, access="rwm"),
-                    oci.DeviceRule(allow=True, type="c", access="m"),
-                    oci.DeviceRule(allow=True, type="b", access="m"),
-                ]
-            ),
-            seccomp=default_profile(caps, host.architecture, host.kernel),
-            masked_paths=list(defaults.MASKED_PATHS),
-            readonly_paths=list(defaults.READONLY_PATHS),
-        ),
-    )
 
 
 class IsolationConformance:
@@ -389,8 +208,8 @@ class IsolationConformance:
 
     @in_monitor
     def test_devices(self, sample: Sample) -> None:
-        script = "echo x > /dev/null && dd if=/dev/zero bs=1 count=1 2>/dev/null | wc -c; readlink /dev/ptmx; readlink /dev/stdin"
-        script += "; mknod /tmp/disk b 254 0 && cat /tmp/disk"
+        script = "echo x > /dev/null && dd if=/dev/zero bs=1 count=1 2>/dev/null | wc -c"
+        script += "; readlink /dev/ptmx; readlink /dev/stdin; mknod /tmp/disk b 254 0 && cat /tmp/disk"
         found = sample.run("sh", "-c", script)
         assert found.stdout == "1\npts/ptmx\n/proc/self/fd/0\n"
         assert "Operation not permitted" in found.stderr
@@ -453,7 +272,7 @@ class IsolationConformance:
         assert sample.process is not None and sample.process.console is not None
         console = sample.process.console
         assert struct.unpack("4H", fcntl.ioctl(console, termios.TIOCGWINSZ, bytes(8)))[:2] == (33, 99)
-        assert _read_terminal(console) == "/dev/pts/0\r\n33 99\r\nx\r\n"
+        assert read_terminal(console) == "/dev/pts/0\r\n33 99\r\nx\r\n"
         assert sample.finish().code == 0
         sample.backend.delete(sample.bundle)
 
@@ -489,7 +308,7 @@ class IsolationConformance:
         process = msgspec.structs.replace(sample.bundle.spec.process, args=["tty"], terminal=True)
         made = sample.backend.exec(sample.bundle, process, Stdio(terminal=True), sample.pid)
         assert made.console is not None
-        assert _read_terminal(made.console) == "/dev/pts/0\r\n"
+        assert read_terminal(made.console) == "/dev/pts/0\r\n"
         assert wait(made.pid) == 0
         self._end(sample)
 
@@ -515,7 +334,7 @@ class IsolationConformance:
     @in_monitor
     def test_signals(self, sample: Sample) -> None:
         sample.start("sh", "-c", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.02; done")
-        select.select([sample._outputs[0]], [], [], _PATIENCE)
+        select.select([sample.outputs[0]], [], [], PATIENCE)
         sample.backend.signal(sample.bundle, sample.pid, signal.SIGTERM)
         assert sample.finish().code == 7
         sample.backend.signal(sample.bundle, sample.pid, signal.SIGTERM)
@@ -550,17 +369,3 @@ class IsolationConformance:
         sample.backend.signal(sample.bundle, sample.pid, signal.SIGKILL)
         assert sample.finish().code == 128 + signal.SIGKILL
         sample.backend.delete(sample.bundle)
-
-
-def _read_terminal(console: int) -> str:
-    text = b""
-    while select.select([console], [], [], _PATIENCE)[0]:
-        try:
-            chunk = os.read(console, 4096)
-        except OSError:  # EIO: the last slave is closed
-            break
-        if not chunk:
-            break
-        text += chunk
-    os.close(console)
-    return text.decode()

@@ -25,7 +25,7 @@ class DockerfileBuilder(Builder):
         recipe = parse(_text(context, file), file)
         arguments = Arguments(request.build_args, platform_arguments(request.platform, self.context.host.architecture))
         plan = make_plan(recipe, arguments, request.target, file)
-        await context.apply_ignore_file(file)
+        context.read_ignore_file(file)
         sources = Sources(services, context, self._temporary())
         try:
             executor = Executor(request, services, progress, arguments=arguments, sources=sources, escape=recipe.escape)
@@ -34,6 +34,8 @@ class DockerfileBuilder(Builder):
             sources.close()
         if unused := arguments.unused():
             await progress.stream(f"[Warning] One or more build-args [{' '.join(unused)}] were not consumed\n")
+        if not scope.state.image_id and not scope.state.history:
+            raise InvalidArgument(file, "no image was generated", "Add an instruction after FROM scratch.")
         image_id = scope.state.image_id or await services.finish(scope.state, _image(scope))
         await progress.aux({"ID": image_id})
         await progress.stream(f"Successfully built {image_id.removeprefix('sha256:')[:12]}\n")

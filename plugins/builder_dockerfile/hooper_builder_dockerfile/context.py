@@ -45,8 +45,8 @@ class Context:
         except UnicodeDecodeError as error:
             raise InvalidArgument(name, f"it is not UTF-8 text: {error}", "Save it as UTF-8.") from error
 
-    async def apply_ignore_file(self, dockerfile: str) -> None:
-        """Removes what the rules leave out. DOCKERFILE.dockerignore goes before .dockerignore."""
+    def read_ignore_file(self, dockerfile: str) -> None:
+        """Takes the rules of DOCKERFILE.dockerignore, else of .dockerignore. InvalidArgument names a bad one."""
         for name in (f"{dockerfile}.dockerignore", ".dockerignore"):
             text = self.read(name)
             if text is None:
@@ -56,25 +56,22 @@ class Context:
             except Fault as fault:
                 raise InvalidArgument(fault.why, remedy=fault.remedy) from fault
             self.ignored_by = name
-            break
-        if self._ignore and self.directory is not None:
-            entries = await self._list()
-            excluded = [entry for entry in entries if entry.path and self._ignore.excludes(entry.path)]
-            await anyio.to_thread.run_sync(_remove, self.directory, excluded)
-            gone = {entry.path for entry in excluded}
-            self._entries = [entry for entry in entries if entry.path not in gone]
+            return
 
     def ignores(self, path: str) -> bool:
         return bool(path) and self._ignore.excludes(path)
 
     async def entries(self) -> Sequence[SourceEntry]:
-        """Everything in it; listed and hashed once a build."""
+        """Everything in it, listed and hashed once a build. What the rules leave out is removed before."""
         if self._entries is None:
-            self._entries = await self._list()
+            entries = await self._services.list_sources(CopySource(self.directory, "", ("",)))
+            excluded = {entry.path for entry in entries if self.ignores(entry.path)}
+            if excluded and self.directory is not None:
+                gone = [entry for entry in entries if entry.path in excluded]
+                await anyio.to_thread.run_sync(_remove, self.directory, gone)
+                entries = [entry for entry in entries if entry.path not in excluded]
+            self._entries = entries
         return self._entries
-
-    async def _list(self) -> Sequence[SourceEntry]:
-        return await self._services.list_sources(CopySource(self.directory, "", ("",)))
 
 
 def _remove(directory: Path, entries: Sequence[SourceEntry]) -> None:

@@ -132,7 +132,7 @@ class Executor:
                 raise Fault(f"{step.shown} cannot stand here", "Begin a stage with FROM.")
             config, words = configured
             if isinstance(step, ins.HealthcheckSetting) and before and before.test:
-                await self._say(f"Note: overriding previous HEALTHCHECK: {before.test}\n")
+                await self._say(f"Note: overriding previous HEALTHCHECK: [{' '.join(before.test)}]\n")
         created_by = scope.nothing_run(words)
 
         async def make(state: BuildState) -> BuildState:

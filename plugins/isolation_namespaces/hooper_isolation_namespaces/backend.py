@@ -48,16 +48,17 @@ class NamespacesBackend(IsolationBackend):
     # --- create and start ---
 
     def create(self, bundle: Bundle, stdio: Stdio) -> Process:
-        cgroup = _cgroup(bundle)
         ours, theirs = Channel.pair()
         start = self._start(bundle, bundle.spec.process, stdio, theirs)
-        pid = _fork_first(start, ours)
-        theirs.close()
         try:
-            process = _accompany(bundle, cgroup, pid, ours)
+            start.cgroup.create(bundle.spec.linux.resources)
+            pid = _fork_first(start, ours)
+            theirs.close()
+            process = _accompany(start, pid, ours)
         except BaseException:
             ours.close()
-            cgroup.remove()
+            theirs.close()
+            start.cgroup.remove()
             raise
         self._waiting[bundle.id] = ours
         return process
@@ -94,14 +95,13 @@ class NamespacesBackend(IsolationBackend):
     # --- exec ---
 
     def exec(self, bundle: Bundle, process: oci.Process, stdio: Stdio, init_pid: int) -> Process:
-        cgroup = _cgroup(bundle)
         ours, theirs = Channel.pair()
         start = self._start(bundle, process, stdio, theirs)
         try:
             with joining.target(init_pid) as pidfd:
-                pid = joining.fork_beside(pidfd, lambda: joining.further_process(start, pidfd))
+                pid = joining.fork_beside(pidfd, start.cgroup, lambda: joining.further_process(start, pidfd))
                 theirs.close()
-                return _follow(cgroup, pid, ours, terminal=stdio.terminal)
+                return _follow(pid, ours, terminal=stdio.terminal)
         finally:
             ours.close()
             theirs.close()
@@ -150,9 +150,9 @@ def _fork_first(start: Start, ours: Channel) -> int:
     if "user" in asked:
         return _fork_mapped(start, ours, child)
     if "pid" not in asked:
-        return joining.fork(child)
+        return joining.fork(start.cgroup, child)
     with _other_pid_namespace(asked["pid"]):
-        return joining.fork(child)
+        return joining.fork(start.cgroup, child)
 
 
 @contextmanager
@@ -181,9 +181,9 @@ def _fork_mapped(start: Start, ours: Channel, child: Callable[[], NoReturn]) -> 
     path = setup.new_namespaces(start.bundle.spec).get("pid", "")
     if path:
         with _other_pid_namespace(path):
-            between = joining.fork(child)
+            between = joining.fork(start.cgroup, child)
     else:
-        between = joining.fork(child)
+        between = joining.fork(start.cgroup, child)
     try:
         ours.expect(MAP)
         for file, mappings in (
@@ -210,27 +210,22 @@ def _write_map(path: str, mappings: Sequence[oci.IDMapping]) -> None:
         os.close(fd)
 
 
-def _accompany(bundle: Bundle, cgroup: Cgroup, pid: int, channel: Channel) -> Process:
-    """Makes the cgroups while the process makes its mounts, and waits until it is set up."""
+def _accompany(start: Start, pid: int, channel: Channel) -> Process:
+    """Sets the limits while the process makes its mounts, and waits until it is set up."""
     try:
-        resources = bundle.spec.linux.resources
-        cgroup.create(resources)
-        cgroup.attach(pid)
+        resources = start.bundle.spec.linux.resources
         if resources:
-            cgroup.apply(resources)
-        channel.send(GO)
+            start.cgroup.apply(resources)
         return Process(pid, channel.expect(READY).fd)
     except BaseException:
         joining.end(pid)
         raise
 
 
-def _follow(cgroup: Cgroup, pid: int, channel: Channel, *, terminal: bool) -> Process:
-    """Puts an exec into the cgroups, and waits until it has been executed."""
+def _follow(pid: int, channel: Channel, *, terminal: bool) -> Process:
+    """Waits until an exec has been executed."""
     console = None
     try:
-        cgroup.attach(pid)
-        channel.send(GO)
         if terminal:
             console = channel.expect(READY).fd
         answer = channel.receive()

@@ -1,7 +1,6 @@
 """What a monitor and the process it has just forked say to each other.
 
     child                     monitor
-      | <------ go ------------ |   it is in its cgroups
       | ------- ready --------> |   all is set up (with the master of its pty)
       | <------ go ------------ |   execute
       | ------- failed -------> |   an error ends it at any point
@@ -87,7 +86,7 @@ class Channel:
 
     def wait_for_go(self) -> None:
         """In the child: blocks until the monitor says go, and ends the process if the monitor is gone."""
-        if self._end.recv(1) != GO:
+        if os.read(self._end.fileno(), 1) != GO:
             os._exit(1)
 
 

@@ -11,6 +11,7 @@ from typing import NoReturn
 from hooper.api.errors import Conflict
 from hooper.linux import pty
 from hooper.linux import syscalls as sys
+from hooper.linux.cgroups import Cgroup
 from hooper_isolation_namespaces import credentials, setup
 from hooper_isolation_namespaces.channel import READY
 from hooper_isolation_namespaces.setup import Start
@@ -31,15 +32,15 @@ def target(pid: int) -> Iterator[int]:
         os.close(pidfd)
 
 
-def fork(child: Callable[[], NoReturn]) -> int:
-    """fork(2): runs `child` in the new process and returns its pid."""
-    pid = os.fork()
+def fork(cgroup: Cgroup, child: Callable[[], NoReturn]) -> int:
+    """Forks, into the cgroup if that is possible; runs `child` in the new process and returns its pid."""
+    pid = cgroup.fork()
     if pid == 0:
         child()
     return pid
 
 
-def fork_beside(pidfd: int, child: Callable[[], NoReturn]) -> int:
+def fork_beside(pidfd: int, cgroup: Cgroup, child: Callable[[], NoReturn]) -> int:
     """Forks into the pid namespace of another process; this process stays in its own."""
     own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -48,7 +49,7 @@ def fork_beside(pidfd: int, child: Callable[[], NoReturn]) -> int:
         except ProcessLookupError as error:
             raise Conflict("running a process in a container", "the container has ended", "Start it again.") from error
         try:
-            return fork(child)
+            return fork(cgroup, child)
         finally:
             sys.setns(own, sys.CLONE_NEWPID)
     finally:
@@ -72,6 +73,7 @@ def further_process(start: Start, pidfd: int) -> NoReturn:
         given = (stdio.stdin, stdio.stdout, stdio.stderr, pidfd, start.channel.fileno())
         setup.close_all_but([fd for fd in given if fd is not None])
         credentials.set_oom_score(start.process.oom_score_adj)
+        start.cgroup.enter()
         user = sys.CLONE_NEWUSER if "user" in setup.new_namespaces(start.bundle.spec) else 0
         sys.setns(pidfd, _ALL_BUT_USER | user)
         root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -83,7 +85,6 @@ def further_process(start: Start, pidfd: int) -> NoReturn:
             start.channel.send(READY, fds=[master])
             os.close(master)
         setup.set_stdio(stdio)
-        start.channel.wait_for_go()
         setup.become(start, who)
     except BaseException as error:
         start.channel.fail(error)

@@ -71,9 +71,8 @@ def _text(error: OSError) -> str:
 
 
 def execute(args: Sequence[str], env: dict[str, str]) -> NoReturn:
-    """Becomes the program; all descriptors but 0, 1 and 2 are closed. StartFailed if it cannot."""
+    """Becomes the program. StartFailed if it cannot."""
     path = find(args[0] if args else "", env.get("PATH", ""))
-    sys.close_range(3, flags=sys.CLOSE_RANGE_CLOEXEC)
     try:
         os.execve(path, list(args), env)
     except OSError as error:
@@ -92,7 +91,5 @@ def execute(args: Sequence[str], env: dict[str, str]) -> NoReturn:
 def reset_signals() -> None:
     """Default actions and nothing blocked: what Python ignores (SIGPIPE) the program would ignore too."""
     signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals():
-        if signal.getsignal(number) == signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)
+    sys.default_signals()
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from hooper.api import oci
 from hooper.linux import mounts, pty
@@ -16,7 +16,7 @@ from hooper.linux import syscalls as sys
 from hooper.linux.cgroups import Cgroup
 from hooper.linux.cgroups import layout as cgroup_layout
 from hooper.linux.defaults import DEVICE_LINKS, DEVICES
-from hooper.linux.mount_options import MountOptions, parse
+from hooper.linux.mount_options import MountOptions, attributes, parse
 from hooper_isolation_namespaces.channel import failure
 
 _SHARED = ("shared", "rshared")
@@ -44,17 +44,13 @@ def _mount_point(path: str) -> str:
     return max((p for p in points if p == "/" or f"{path}/".startswith(f"{p}/")), key=len)
 
 
-def make_mounts(root: int, spec: oci.Spec, cgroup: Cgroup, in_cgroup: Callable[[], None]) -> None:
-    """Makes the spec's mounts and devices. `in_cgroup` returns once the container's cgroup exists."""
-    late: list[oci.Mount] = []
-    for number, mount in enumerate(spec.mounts):
-        if mount.type != "cgroup":
-            _make_mount(root, mount)
-        elif any(later.destination.startswith("/sys") for later in spec.mounts[number + 1 :]):
-            in_cgroup()
+def make_mounts(root: int, spec: oci.Spec, cgroup: Cgroup) -> None:
+    """Makes the spec's mounts and devices. The container's cgroup exists."""
+    for mount in spec.mounts:
+        if mount.type == "cgroup":
             _mount_cgroup(root, mount, spec, cgroup)
         else:
-            late.append(mount)
+            _make_mount(root, mount)
     if not any(m.destination.rstrip("/") == "/dev" and m.type == "bind" for m in spec.mounts):
         _fill_dev(root)
     for device in spec.linux.devices:
@@ -62,9 +58,6 @@ def make_mounts(root: int, spec: oci.Spec, cgroup: Cgroup, in_cgroup: Callable[[
     _hide(root, spec.linux.masked_paths)
     for path in spec.linux.readonly_paths:
         _make_readonly(root, path)
-    in_cgroup()
-    for mount in late:
-        _mount_cgroup(root, mount, spec, cgroup)
 
 
 def _make_mount(root: int, mount: oci.Mount) -> None:
@@ -108,21 +101,19 @@ def _bind_directory(root: int, source: str, mount: oci.Mount) -> None:
 
 def _mount_cgroup_v1(root: int, mount: oci.Mount, cgroup: Cgroup) -> None:
     options = parse(mount.options)
-    writable = options.flags & ~sys.MS_RDONLY
     target = mounts.open_target(root, mount.destination, directory=True)
-    sys.mount("tmpfs", f"/proc/self/fd/{target}", "tmpfs", writable, "mode=755,size=1m")
+    sys.mount("tmpfs", f"/proc/self/fd/{target}", "tmpfs", options.flags & ~sys.MS_RDONLY, "mode=755,size=1m")
     os.close(target)
     place = sys.openat2(root, mount.destination, os.O_PATH)
-    each = options._replace(flags=options.flags | sys.MS_BIND)
     for name, source in cgroup.directories().items():
         os.mkdir(name, 0o755, dir_fd=place)
-        below = os.open(name, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=place)
-        mounts.bind(source, below, each)
-        os.close(below)
+        tree = sys.open_tree(sys.AT_FDCWD, source, sys.OPEN_TREE_CLONE)
+        sys.move_mount(tree, place, name)
+        os.close(tree)
         for part in name.split(",") if "," in name else ():
             os.symlink(name, part, dir_fd=place)
-    if options.flags & sys.MS_RDONLY:
-        sys.mount(None, f"/proc/self/fd/{place}", None, options.flags | sys.MS_BIND | sys.MS_REMOUNT)
+    set_, clear = attributes(options.flags)
+    sys.mount_setattr(place, flags=sys.AT_EMPTY_PATH | sys.AT_RECURSIVE, set_=set_, clear=clear)
     os.close(place)
 
 

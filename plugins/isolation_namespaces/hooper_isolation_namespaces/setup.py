@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 from collections.abc import Iterable
@@ -50,7 +51,11 @@ def first_process(start: Start) -> NoReturn:
     try:
         _close_others(start)
         root = _enter_namespaces(start)
-        who = _set_up(start, root)
+        who, master = _set_up(start, root)
+        _drop(start, who)
+        start.channel.send(READY, fds=[] if master is None else [master])
+        if master is not None:
+            os.close(master)
         start.channel.wait_for_go()
         _run(start, who)
     except BaseException as error:
@@ -66,6 +71,7 @@ def _exit_code(error: BaseException) -> int:
 def _close_others(start: Start) -> None:
     """Closes what the monitor had open, and has itself examined by nobody in the container (/proc/PID/exe)."""
     sys.prctl(sys.PR_SET_DUMPABLE, 0)
+    gc.disable()  # a collection would touch, and so copy, the pages of all objects
     os.umask(0)
     stdio = (start.stdio.stdin, start.stdio.stdout, start.stdio.stderr)
     close_all_but([fd for fd in (*stdio, start.bundle.netns, start.channel.fileno()) if fd is not None])
@@ -135,6 +141,7 @@ def _enter_user_namespace(start: Start, flags: int) -> int:
     sys.unshare(sys.CLONE_NEWNS)
     mount_root(start.bundle)
     os.chdir(start.bundle.spec.root.path)
+    start.cgroup.enter()
     sys.unshare(sys.CLONE_NEWUSER)
     start.channel.send(MAP)
     start.channel.wait_for_go()
@@ -152,20 +159,14 @@ def _enter_user_namespace(start: Start, flags: int) -> int:
     return rootfs.bind_root_on_itself()
 
 
-def _set_up(start: Start, root: int) -> Identity:
+def _set_up(start: Start, root: int) -> tuple[Identity, int | None]:
+    """The rest of what needs root's rights: who to become, and the master of the pty if there is one."""
     spec, stdio = start.bundle.spec, start.stdio
-    joined = False
-
-    def in_cgroup() -> None:
-        nonlocal joined
-        if not joined:
-            start.channel.wait_for_go()
-            joined = True
-
     _name_host(spec)
-    rootfs.make_mounts(root, spec, start.cgroup, in_cgroup)
+    rootfs.make_mounts(root, spec, start.cgroup)
     _write_sysctls(spec.linux.sysctl)
     credentials.set_oom_score(start.process.oom_score_adj)
+    start.cgroup.enter()  # late, so that the limits count little of this interpreter
     if "cgroup" in new_namespaces(spec):
         path = new_namespaces(spec)["cgroup"]
         _join(path, sys.CLONE_NEWCGROUP) if path else sys.unshare(sys.CLONE_NEWCGROUP)
@@ -178,10 +179,7 @@ def _set_up(start: Start, root: int) -> Identity:
     rootfs.enter(root, spec)
     os.close(root)
     set_stdio(stdio)
-    start.channel.send(READY, fds=[] if master is None else [master])
-    if master is not None:
-        os.close(master)
-    return who
+    return who, master
 
 
 def _name_host(spec: oci.Spec) -> None:
@@ -233,10 +231,16 @@ def set_stdio(stdio: Stdio) -> None:
 def become(start: Start, who: Identity) -> NoReturn:
     """Gives up rights and executes the program."""
     _drop(start, who)
+    _execute(start, who)
+
+
+def _execute(start: Start, who: Identity) -> NoReturn:
     program.execute(start.process.args, program.environment(start.process.env, who.home))
 
 
 def _drop(start: Start, who: Identity) -> None:
+    """Gives up rights. After it, only calls are made that every filter has to allow anyway."""
+    sys.close_range(3, flags=sys.CLOSE_RANGE_CLOEXEC)
     credentials.set_rlimits(start.process.rlimits)
     credentials.drop(start.process, who, start.filter, start.last_capability)
     os.umask(0o022)
@@ -245,16 +249,14 @@ def _drop(start: Start, who: Identity) -> None:
 
 def _run(start: Start, who: Identity) -> NoReturn:
     if not start.bundle.init:
-        become(start, who)
-    _drop(start, who)
-    sys.prctl(sys.PR_SET_DUMPABLE, 0)
+        _execute(start, who)
     init.run(lambda: _execute_below_init(start, who), [start.channel.fileno()])
 
 
 def _execute_below_init(start: Start, who: Identity) -> NoReturn:
     try:
         program.reset_signals()
-        program.execute(start.process.args, program.environment(start.process.env, who.home))
+        _execute(start, who)
     except BaseException as error:
         start.channel.fail(error)
         os._exit(_exit_code(error))

@@ -13,10 +13,12 @@ import time
 LINE_MAX = 16 * 1024
 """A longer line is kept in parts of this size, all but the last without a newline."""
 
-_PLAIN = bytes(set(range(0x20, 0x7F)) - set(b'"\\<>&') | {0x0A, 0x7F})
 _SHORT = {ord('"'): b'\\"', ord("\\"): b"\\\\", ord("\r"): b"\\r"}
 _ESCAPES = {byte: _SHORT.get(byte, b"\\u%04x" % byte) for byte in {*range(0x20), *b'"\\<>&'} - {0x0A}}
+_PLAIN = bytes(set(range(256)) - _ESCAPES.keys())
+"""All that is kept as it is, or looked at apart: what is not ASCII."""
 _SEPARATORS = ((b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"))
+_RUN = 64
 _INVALID = re.compile("[\udc80-\udcff]")
 _CONTINUATION = range(0x80, 0xC0)
 
@@ -30,18 +32,29 @@ def rfc3339nano(time_ns: int) -> str:
 
 def escaped(data: bytes) -> bytes:
     """The inside of a JSON string, newlines left as they are. Bytes that are not UTF-8 become U+FFFD each."""
-    special = set(data.translate(None, _PLAIN))
-    if not special:
-        return data
-    if not data.isascii():
+    ascii_only = data.isascii()
+    special = _distinct(data.translate(None, _PLAIN))
+    if not ascii_only:
         data = _valid(data)
     # The backslash first, or it would escape the other escapes.
-    for byte in sorted(special & _ESCAPES.keys(), key=lambda byte: byte != 0x5C):
+    for byte in sorted(special, key=lambda byte: byte != 0x5C):
+        if byte == 0:
+            # They come by the page, and each match costs.
+            data = data.replace(bytes(_RUN), _ESCAPES[0] * _RUN)
         data = data.replace(bytes((byte,)), _ESCAPES[byte])
-    if not data.isascii():
+    if not ascii_only:
         for separator, escape in _SEPARATORS:
             data = data.replace(separator, escape)
     return data
+
+
+def _distinct(data: bytes) -> list[int]:
+    """The byte values in `data`, of which there are few."""
+    found = []
+    while data:
+        found.append(data[0])
+        data = data.translate(None, data[:1])
+    return found
 
 
 def _valid(data: bytes) -> bytes:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
 import msgspec
 
@@ -37,9 +37,9 @@ class Options(msgspec.Struct, frozen=True):
     labels_regex: str
 
 
-def log_path(target: LogTarget) -> Path:
+def log_path(target: LogTarget) -> str:
     """Where Docker puts it: <id>-json.log in the container's directory."""
-    return target.directory / f"{target.container_id}-json.log"
+    return os.path.join(target.directory, f"{target.container_id}-json.log")
 
 
 def parse(options: Mapping[str, str], config: JsonFileConfig) -> Options:
@@ -56,7 +56,8 @@ def parse(options: Mapping[str, str], config: JsonFileConfig) -> Options:
         raise _wrong("compress", options["compress"], "true or false")
     regex = options.get("labels-regex", "")
     try:
-        re.compile(regex)
+        if regex:
+            re.compile(regex)
     except re.error as error:
         raise _wrong("labels-regex", regex, f"a regular expression ({error})") from error
     return Options(
@@ -69,6 +70,8 @@ def parse(options: Mapping[str, str], config: JsonFileConfig) -> Options:
 
 def attributes(options: Options, labels: Mapping[str, str]) -> dict[str, str]:
     """The container's labels that were asked for."""
+    if not (options.labels or options.labels_regex):
+        return {}
     return {
         name: value
         for name, value in labels.items()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import anyio.to_thread
 
@@ -19,7 +18,7 @@ POLL_S = 0.1
 class _File:
     """An open file of the log and how far it was read."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str) -> None:
         self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self.position = 0
 
@@ -78,7 +77,7 @@ def _wanted(entries: list[LogEntry], query: LogQuery) -> list[LogEntry]:
 class Reader:
     """One reading of one log. Its methods block and run in worker threads, one at a time."""
 
-    def __init__(self, path: Path, query: LogQuery) -> None:
+    def __init__(self, path: str, query: LogQuery) -> None:
         self._path, self._query = path, query
         self._clock = Clock()
         self._file: _File | None = None
@@ -113,7 +112,7 @@ class Reader:
     def _has_more(self) -> bool:
         """A cheap look, so that a quiet log that is followed costs no thread."""
         if self._file is None:
-            return self._path.exists()
+            return os.path.exists(self._path)
         return self._file.size != self._file.position or self._successor() is not None
 
     def _next(self) -> list[LogEntry] | None:
@@ -136,11 +135,11 @@ class Reader:
             self._over = True
         return _wanted(entries, self._query)
 
-    def _files(self) -> list[Path]:
+    def _files(self) -> list[str]:
         """Those that exist, oldest first."""
         found = [self._path]
         number = 1
-        while (path := numbered(self._path, number)).exists():
+        while os.path.exists(path := numbered(self._path, number)):
             found.insert(0, path)
             number += 1
         return found
@@ -151,7 +150,7 @@ class Reader:
             if self._file is not None:
                 return
 
-    def _successor(self) -> Path | None:
+    def _successor(self) -> str | None:
         """The file that was begun when the present one was rotated away; None while it is the newest."""
         assert self._file is not None
         identity = self._file.identity
@@ -194,16 +193,16 @@ class Reader:
             self._file = None
 
 
-def _opened(path: Path) -> _File | None:
+def _opened(path: str) -> _File | None:
     try:
         return _File(path)
     except FileNotFoundError:
         return None
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(path: str) -> tuple[int, int] | None:
     try:
-        stat = path.stat()
+        stat = os.stat(path)
     except FileNotFoundError:
         return None
     return stat.st_dev, stat.st_ino

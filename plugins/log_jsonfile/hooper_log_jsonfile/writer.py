@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import msgspec
 
@@ -137,12 +136,12 @@ class JsonFileWriter(LogWriter):
         self._open()
 
 
-def numbered(path: Path, number: int) -> Path:
+def numbered(path: str, number: int) -> str:
     """A rotated file's path; the higher the number, the older."""
-    return path.with_name(f"{path.name}.{number}")
+    return f"{path}.{number}"
 
 
-def _move(source: Path, target: Path) -> None:
+def _move(source: str, target: str) -> None:
     try:
         os.rename(source, target)
     except FileNotFoundError:

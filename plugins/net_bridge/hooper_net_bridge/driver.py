@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from socket import IPPROTO_UDP
 
 import anyio.to_thread
 
 from hooper.api.driver import DriverContext
 from hooper.api.errors import Conflict, Internal, SkipDriver
-from hooper.api.network import Endpoint, JoinResult, Network, NetworkDriver, Sandbox
+from hooper.api.network import Endpoint, JoinResult, Network, NetworkDriver, PortBinding, Sandbox
+from hooper.linux import conntrack
 from hooper_net_bridge import naming, options, ruleset
 from hooper_net_bridge.config import BridgeConfig
 from hooper_net_bridge.filter import Filter
@@ -53,11 +55,27 @@ class BridgeDriver(NetworkDriver):
             ) from error
 
     async def aclose(self) -> None:
-        """The table, the bridges and what is published stay: containers outlive the daemon."""
-        for part in (self._links, self._filter):
-            if part is not None:
-                part.close()
+        """Containers outlive the daemon: while a link is on one of its bridges all stays as it is. Otherwise
+        bridges and table go; `create_network` makes them again."""
+        if self._links is None or self._filter is None:
+            return
+        links, rules = self._links, self._filter
         self._links = self._filter = None
+        try:
+            await anyio.to_thread.run_sync(self._tidy, links, rules)
+        finally:
+            links.close()
+            rules.close()
+
+    def _tidy(self, links: Links, rules: Filter) -> None:
+        bridges = [key.removeprefix(_STATE) for key, _ in self.context.state.items(_STATE)]
+        try:
+            if links.are_idle(bridges):
+                for bridge in bridges:
+                    links.delete(bridge)
+                rules.delete()
+        except OSError as error:
+            self.context.log.warning("cannot remove idle bridges", bridges=bridges, error=str(error))
 
     @property
     def _parts(self) -> tuple[Links, Filter]:
@@ -165,6 +183,7 @@ class BridgeDriver(NetworkDriver):
     def _publish(self, links: Links, rules: Filter, endpoint: Endpoint, published: Reserved) -> None:
         try:
             rules.add(endpoint.id, ruleset.port_entries(endpoint, published.ports))
+            self._forget_flows(endpoint, published.ports)
         except OSError as error:
             with suppress(OSError):
                 links.delete(naming.veth(endpoint))
@@ -181,8 +200,23 @@ class BridgeDriver(NetworkDriver):
     def _leave(self, endpoint: Endpoint, live: bool) -> None:
         links, rules = self._parts
         rules.remove(endpoint.id)
+        self._forget_flows(endpoint, endpoint.ports, left=True)
         if live:
             links.delete(naming.veth(endpoint))
+
+    def _forget_flows(self, endpoint: Endpoint, ports: Iterable[PortBinding], *, left: bool = False) -> None:
+        """UDP clients that go on sending shall reach who has the port now."""
+        numbers = {port.host_port for port in ports if port.protocol == "udp"}
+        own = {address.partition("/")[0] for address in (endpoint.address, endpoint.address6) if address}
+
+        def is_stale(flow: conntrack.Flow) -> bool:
+            return flow.protocol == IPPROTO_UDP and flow.port in numbers and (flow.answered_by in own) is left
+
+        if numbers:
+            try:
+                conntrack.forget(is_stale)
+            except OSError as error:
+                self.context.log.warning("cannot forget old UDP flows", ports=sorted(numbers), error=str(error))
 
     async def reconcile(self, network: Network, endpoints: Sequence[Endpoint]) -> None:
         await anyio.to_thread.run_sync(self._reconcile, network, endpoints)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 
 from hooper.linux import nftables as nft
 from hooper.linux.netlink import Message
@@ -32,6 +33,11 @@ class Filter:
             if error.errno not in (errno.EEXIST, errno.EBUSY, errno.EINVAL) or not self._nftables.has_table(self.table):
                 raise
             self._nftables.commit([nft.delete_table(self.table), *ruleset.load(self.table)])
+
+    def delete(self) -> None:
+        """Removes the table with all that is in it; harmless if there is none."""
+        with suppress(FileNotFoundError):
+            self._nftables.commit([nft.delete_table(self.table)])
 
     def close(self) -> None:
         self._nftables.close()

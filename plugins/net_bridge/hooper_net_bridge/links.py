@@ -86,6 +86,12 @@ class Links:
             self._bridges[bridge] = link.index
         return self._bridges[bridge]
 
+    def are_idle(self, bridges: Collection[str]) -> bool:
+        """No link is on any of these bridges."""
+        found = route.links(self._socket)
+        indices = {link.index for link in found if link.name in bridges}
+        return not any(link.master in indices for link in found)
+
     def remove_strangers(self, bridge: str, known: Collection[str]) -> list[str]:
         """Deletes our veths on the bridge that are not `known`; returns their names."""
         index = self._index(bridge)

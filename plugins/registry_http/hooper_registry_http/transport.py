@@ -44,7 +44,7 @@ class Backoff:
         if self._patient and not self._failures:
             self._began = now
         self._failures += 1
-        delay = max(asked, 0.2 * 2**self._failures * random.uniform(0.5, 1.0))
+        delay = max(asked, 0.1 * 2**self._failures * random.uniform(0.5, 1.0))
         if self._failures > self._retries or now + delay - self._began > _BUDGET:
             return False
         await anyio.sleep(delay)

@@ -60,8 +60,9 @@ class OverlayDriver(StorageDriver):
             self._background.delete(self._trash / name)
 
     async def aclose(self) -> None:
-        if self._background is not None:
-            await self._background.aclose()
+        background, self._background = self._background, None
+        if background is not None:
+            await background.aclose()
 
     # --- where things are ----------------------------------------------------------------------------
 
@@ -126,7 +127,8 @@ class OverlayDriver(StorageDriver):
 
     def _commit(self, name: str, key: str, parent: str | None) -> None:
         assert self._background is not None
-        self._background.committed(self._table.commit(name, key, parent))
+        self._background.committing(self._table.active(key))
+        self._table.commit(name, key, parent)
 
     async def remove(self, key: str) -> None:
         self._throw_away(self._directory(self._table.remove(key)))

@@ -1,7 +1,7 @@
 """Snapshots as full copies: slow to prepare, large, and good for every file system.
 
-    data_dir/<id>        the files of one snapshot; a view has none, it shows its parent's
-    data_dir/trash-<id>  what is being deleted
+data_dir/<id>        the files of one snapshot; a view has none, it shows its parent's
+data_dir/trash-<id>  what is being deleted
 """
 
 from __future__ import annotations

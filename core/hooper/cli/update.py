@@ -1,0 +1,68 @@
+"""`hooper update`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from hooper.api.errors import InvalidArgument
+from hooper.cli import values
+from hooper.cli.command import command
+from hooper.cli.each import for_each
+from hooper.cli.errors import report
+from hooper.cli.flags import number, text
+from hooper.cli.session import Session
+from hooper.cli.units import parse_cpus, parse_size
+
+
+@command("update", "CONTAINER [CONTAINER...]")
+@number("--blkio-weight", help="Block IO (relative weight), between 10 and 1000, or 0 to disable")
+@number("--cpu-period", help="Limit CPU CFS (Completely Fair Scheduler) period")
+@number("--cpu-quota", help="Limit CPU CFS (Completely Fair Scheduler) quota")
+@number("-c", "--cpu-shares", help="CPU shares (relative weight)")
+@text("--cpus", help="Number of CPUs", metavar="decimal")
+@text("--cpuset-cpus", help="CPUs in which to allow execution (0-3, 0,1)")
+@text("--cpuset-mems", help="MEMs in which to allow execution (0-3, 0,1)")
+@text("-m", "--memory", help="Memory limit", metavar="bytes")
+@text("--memory-reservation", help="Memory soft limit", metavar="bytes")
+@text("--memory-swap", help="Swap limit equal to memory plus swap: -1 to enable unlimited swap", metavar="bytes")
+@number("--pids-limit", help="Tune container pids limit (set -1 for unlimited)")
+@text("--restart", help="Restart policy to apply when a container exits")
+@click.argument("containers", nargs=-1, required=True)
+@click.pass_obj
+def update(session: Session, /, containers: tuple[str, ...], **options: Any) -> int:
+    """Update configuration of one or more containers."""
+    body = _body(options)
+    if not body:
+        raise InvalidArgument("you must provide one or more flags", remedy="For example: hooper update -m 512m web")
+
+    def change(name: str) -> None:
+        answer = session.client.post(f"/containers/{name}/update", body) or {}
+        for warning in answer.get("Warnings") or ():
+            report(f"WARNING: {warning}")
+
+    return for_each(containers, change)
+
+
+def _body(options: dict[str, Any]) -> dict[str, Any]:
+    def size(name: str) -> int | None:
+        text_given = options[name.replace("-", "_")]
+        return values.checked(f"--{name}", text_given, parse_size, "512m") if text_given else None
+
+    cpus, swap = options["cpus"], options["memory_swap"]
+    body = {
+        "BlkioWeight": options["blkio_weight"],
+        "CpuPeriod": options["cpu_period"],
+        "CpuQuota": options["cpu_quota"],
+        "CpuShares": options["cpu_shares"],
+        "CpusetCpus": options["cpuset_cpus"] or None,
+        "CpusetMems": options["cpuset_mems"] or None,
+        "NanoCpus": values.checked("--cpus", cpus, parse_cpus, "1.5") if cpus else None,
+        "Memory": size("memory"),
+        "MemoryReservation": size("memory-reservation"),
+        "MemorySwap": -1 if swap == "-1" else size("memory-swap"),
+        "PidsLimit": options["pids_limit"],
+        "RestartPolicy": values.restart_policy(options["restart"]) if options["restart"] else None,
+    }
+    return {key: value for key, value in body.items() if value is not None}
