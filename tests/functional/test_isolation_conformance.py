@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from hooper.api.errors import SkipDriver
 from hooper.api.isolation import IsolationBackend
-from hooper.testing.isolation import IsolationConformance
+from hooper.linux.host import host_info
 from hooper_isolation_namespaces.backend import NamespacesBackend
+from hooper_isolation_oci.backend import OciBackend
+
+pytest.register_assert_rewrite("hooper.testing.isolation")
+from hooper.testing.isolation import IsolationConformance  # noqa: E402
 
 pytestmark = pytest.mark.root
 
@@ -15,3 +22,14 @@ class TestNamespaces(IsolationConformance):
     @pytest.fixture
     def backend(self) -> IsolationBackend:
         return NamespacesBackend("namespaces", None)
+
+
+class TestRunc(IsolationConformance):
+    @pytest.fixture
+    def backend(self, tmp_path: Path) -> IsolationBackend:
+        backend = OciBackend("runc", None)
+        try:
+            backend.probe(host_info(tmp_path, tmp_path))
+        except SkipDriver as skip:
+            pytest.skip(str(skip))
+        return backend

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
@@ -393,3 +394,14 @@ async def test_skopeo_reads_what_was_pushed_and_saved(host: Host, tmp_path: Path
     await anyio.run_process(["skopeo", "copy", "--dest-tls-verify=false", f"docker-archive:{archive}", target])
     other = Host(tmp_path / "other")
     assert await other.images.pull(f"{real_registry}/from/skopeo:1", other.sink)
+
+
+async def test_a_damaged_rest_of_an_earlier_pull_is_dropped(host: Host) -> None:
+    pushed = Pushed(layers=LAYERS[:1])
+    with contextlib.suppress(InterruptedError):
+        async with host.content.writer(digest_of(pushed.packed[0])) as writer:
+            await writer.write(b"?" * 1000)
+            raise InterruptedError
+    async with Registry() as registry:
+        await pushed.push(registry.host, "app", "1")
+        assert await host.images.pull(f"{registry.host}/app:1", host.sink) == pushed.id

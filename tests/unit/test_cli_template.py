@@ -79,7 +79,7 @@ def test_renders_as_go_does(template: str, expected: str) -> None:
     ],
 )
 def test_says_what_is_wrong(template: str, why: str) -> None:
-    with pytest.raises(TemplateError, match=".*") as caught:
+    with pytest.raises(TemplateError) as caught:
         render(template, DATA)
     assert why in str(caught.value)
 

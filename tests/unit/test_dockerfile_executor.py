@@ -464,3 +464,14 @@ def test_a_dockerfile_that_is_missing_or_outside(bench, tmp_path):
 
 def test_scratch_alone_is_no_image(bench):
     assert "no image was generated" in fails(bench, "FROM scratch")
+
+
+def test_what_the_engine_refuses_is_named_with_file_and_line(bench):
+    bench.write(f="x")
+
+    async def refuse(state, step):
+        raise NotFound("no user nosuch", "passwd has none", "Add it.")
+
+    bench.services.copy = refuse
+    text = fails(bench, "FROM base\n\nCOPY --chown=nosuch f /x", NotFound)
+    assert text == "Dockerfile:3: no user nosuch: passwd has none\nAdd it."

@@ -16,12 +16,21 @@ from hooper.client.errors import ApiError
 class Command(click.Command):
     """A command. `usage` is its line of help after the flags.
 
-    `starts` marks the commands whose failures have the code of a failed start (125 to 127), not 1.
+    `starts` marks the commands that start a process: 126 and 127 tell that it could not be. `failure`
+    is the exit code of every other failure.
     """
 
-    def __init__(self, *args: Any, usage: str = "", starts: bool = False, flags_first: bool = False, **kwargs: Any):
+    def __init__(
+        self,
+        *args: Any,
+        usage: str = "",
+        starts: bool = False,
+        failure: int = GENERIC,
+        flags_first: bool = False,
+        **kwargs: Any,
+    ):
         super().__init__(*args, **kwargs)
-        self.usage_line, self.starts, self.flags_first = usage, starts, flags_first
+        self.usage_line, self.starts, self.failure, self.flags_first = usage, starts, failure, flags_first
         self.context_settings = {"help_option_names": ["--help"], "allow_interspersed_args": not flags_first}
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -44,17 +53,17 @@ class Command(click.Command):
     def _exit_code(self, error: HooperError) -> int:
         if isinstance(error, BadFlag):
             return USAGE
-        if not self.starts:
-            return GENERIC
-        return start_failure_code(error.message) if isinstance(error, ApiError) else USAGE
+        if self.starts and isinstance(error, ApiError):
+            return start_failure_code(error.message, self.failure)
+        return self.failure
 
 
 def command(
-    name: str, usage: str = "", *, starts: bool = False, flags_first: bool = False
+    name: str, usage: str = "", *, starts: bool = False, failure: int = GENERIC, flags_first: bool = False
 ) -> Callable[[Callable[..., Any]], Command]:
     """Makes a function the command `name`; its docstring is the help.
 
     The function returns the exit code, or None for 0. With `flags_first`, what follows the first
     word that is no flag belongs to the command that runs in a container.
     """
-    return click.command(name, cls=Command, usage=usage, starts=starts, flags_first=flags_first)
+    return click.command(name, cls=Command, usage=usage, starts=starts, failure=failure, flags_first=flags_first)

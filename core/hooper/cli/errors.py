@@ -23,8 +23,11 @@ class BadFlag(InvalidArgument):
         super().__init__(f'invalid argument "{value}" for {flag}', why, remedy)
 
 
-def start_failure_code(text: str) -> int:
-    """The code that a shell would give for a process that could not be started, told from the daemon's text."""
+def start_failure_code(text: str, otherwise: int = USAGE) -> int:
+    """The code that a shell would give for a process that could not be started, told from the daemon's text.
+
+    `otherwise` is the code of every other failure.
+    """
     lowered = text.lower()
     if any(
         sign in lowered for sign in ("executable file not found", "no such file or directory", "system cannot find")
@@ -32,7 +35,7 @@ def start_failure_code(text: str) -> int:
         return NOT_FOUND
     if any(sign in lowered for sign in ("permission denied", "is a directory", "not a directory", "exec format")):
         return NOT_EXECUTABLE
-    return USAGE
+    return otherwise
 
 
 def report(error: HooperError | str) -> None:

@@ -57,39 +57,48 @@ class Lines:
 
 
 class _Bars:
-    """A line a layer, with a bar where its size is known; other lines scroll above."""
+    """A line a layer, with a bar where its size is known; other lines scroll above. Drawn from the first layer on."""
 
     def __init__(self, file: TextIO) -> None:
+        self._lines = Lines(file)
+        self._progress: Any = None
+        self._file = file
+        self._tasks: dict[str, Any] = {}
+
+    def _start(self) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
         columns = (TextColumn("{task.fields[layer]}: {task.description}"), BarColumn(40), DownloadColumn())
-        self._progress = Progress(*columns, console=Console(file=file))
-        self._file = file
-        self._tasks: dict[str, Any] = {}
+        self._progress = Progress(*columns, console=Console(file=self._file))
+        self._progress.start()
 
     def __enter__(self) -> _Bars:
-        self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        if self._progress:
+            self._progress.stop()
 
     def show(self, message: Message) -> None:
         """Draws one message."""
-        if "stream" in message:
-            self._progress.console.out(message["stream"].rstrip("\n"), highlight=False)
-            return
         layer, status = message.get("id"), message.get("status", "")
-        if not layer or status.startswith("Pulling from") or not status:
-            if status:
-                prefix = f"{layer}: " if layer else ""
-                self._progress.console.out(prefix + status, highlight=False)
+        if "stream" in message or not layer or status.startswith("Pulling from"):
+            self._show_line(message)
             return
-        detail = message.get("progressDetail") or {}
+        if not self._progress:
+            self._start()
         if layer not in self._tasks:
             self._tasks[layer] = self._progress.add_task(status, total=None, layer=layer)
-        task = self._tasks[layer]
-        self._progress.update(
-            task, description=f"{status:<20}", total=detail.get("total"), completed=detail.get("current")
-        )
+        detail = message.get("progressDetail") or {}
+        total, current = detail.get("total"), detail.get("current")
+        self._progress.update(self._tasks[layer], description=f"{status:<20}", total=total, completed=current)
+
+    def _show_line(self, message: Message) -> None:
+        if not self._progress:
+            self._lines.show(message)
+            return
+        prefix = f"{message['id']}: " if message.get("id") else ""
+        text = message.get("stream") or prefix + message.get("status", "")
+        if text.strip():
+            self._progress.console.out(text.rstrip("\n"), highlight=False)

@@ -13,7 +13,7 @@ from hooper.cli import terminal
 from hooper.cli.attached import Foreground, check_tty, exit_code, wait_for
 from hooper.cli.command import command
 from hooper.cli.container_flags import container_flags
-from hooper.cli.errors import BadFlag, report
+from hooper.cli.errors import USAGE, BadFlag, report
 from hooper.cli.flags import flag, text
 from hooper.cli.session import Session
 from hooper.cli.spec import attached_streams, create_body
@@ -24,7 +24,7 @@ from hooper.client.errors import ApiError
 _PULL = ("always", "missing", "never")
 
 
-@command("create", "IMAGE [COMMAND] [ARG...]", starts=True, flags_first=True)
+@command("create", "IMAGE [COMMAND] [ARG...]", starts=True, failure=USAGE, flags_first=True)
 @container_flags
 @click.argument("image")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
@@ -35,7 +35,7 @@ def create(session: Session, /, image: str, arguments: tuple[str, ...], **option
     print(create_container(session.client, body, options))
 
 
-@command("run", "IMAGE [COMMAND] [ARG...]", starts=True, flags_first=True)
+@command("run", "IMAGE [COMMAND] [ARG...]", starts=True, failure=USAGE, flags_first=True)
 @flag("-d", "--detach", help="Run container in background and print container ID")
 @click.option("--sig-proxy/--no-sig-proxy", default=True, help="Proxy received signals to the process")
 @text("--detach-keys", help="Override the key sequence for detaching a container")

@@ -46,10 +46,10 @@ def create_body(image: str, command: list[str], options: Options, *, detached: b
         "StopSignal": options["stop_signal"],
         "StopTimeout": options["stop_timeout"],
         "Healthcheck": health_check(options),
-        "HostConfig": host_config(options, bindings, binds),
         "NetworkingConfig": {"EndpointsConfig": endpoints(options)},
     }
-    return {key: value for key, value in body.items() if value not in (None, "", {}, [])}
+    given = {key: value for key, value in body.items() if value not in (None, "", {}, [])}
+    return given | {"HostConfig": host_config(options, bindings, binds)}
 
 
 def attached_streams(options: Options, *, detached: bool) -> set[str]:

@@ -65,7 +65,7 @@ def _start(address: Address, log: str) -> socket.socket:
         pass
     with open(log, "ab") as output:
         daemon = subprocess.Popen(
-            [sys.executable, "-m", "hooper", "daemon", "--on-demand"],
+            [sys.executable, "-m", "hooper", "daemon"],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -56,8 +56,8 @@ def mount_private(mounts: Sequence[Mount]) -> str:
     return place
 
 
-def move_root(path: str) -> None:
-    """Makes `path` this process's root and working directory."""
+def move_root(path: str | int) -> None:
+    """Makes a directory, given by path or descriptor, this process's root and working directory."""
     try:
         os.chdir(path)
         os.chroot(".")
@@ -66,27 +66,37 @@ def move_root(path: str) -> None:
         raise Internal(f"cannot enter {path}", error.strerror or str(error)) from error
 
 
-def enter(arguments: Mapping[str, Any]) -> None:
-    """Moves this process's root into what a worker's arguments name.
+def open_tree(arguments: Mapping[str, Any]) -> int:
+    """A descriptor of the tree that a worker's arguments name; call `private_namespace` before.
 
     `mounts`: a snapshot's (as `msgspec.to_builtins` gives them); or `root`: a directory, such as
     /proc/<pid>/root of a running container.
     """
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    if "mounts" not in arguments:
+        return os.open(arguments["root"], flags)
+    place = mount_private(msgspec.convert(arguments["mounts"], list[Mount]))
+    fd = os.open(place, flags)
+    # The descriptor keeps the mount; its place may be a lower directory of the next one.
+    syscalls.umount(place)
+    return fd
+
+
+def enter(arguments: Mapping[str, Any]) -> None:
+    """Moves this process's root into the tree that a worker's arguments name; see `open_tree`."""
     private_namespace()
-    if "mounts" in arguments:
-        move_root(mount_private(msgspec.convert(arguments["mounts"], list[Mount])))
-    else:
-        move_root(str(arguments["root"]))
+    try:
+        tree = open_tree(arguments)
+    except OSError as error:
+        raise Internal("cannot open the tree to work on", error.strerror or str(error)) from error
+    move_root(tree)
+    os.close(tree)
 
 
-def open_in_root(path: bytes, flags: int) -> int:
-    """Opens a path with this process's root as "/", following no /proc link that leads elsewhere.
+def open_in_root(root: int, path: bytes, flags: int) -> int:
+    """Opens a path with the directory of the descriptor `root` as "/", following no /proc link that leads elsewhere.
 
     OSError passes through.
     """
-    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        resolve = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
-        return syscalls.openat2(root, os.fsdecode(path) or ".", flags, resolve=resolve)
-    finally:
-        os.close(root)
+    resolve = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
+    return syscalls.openat2(root, os.fsdecode(path) or ".", flags, resolve=resolve)

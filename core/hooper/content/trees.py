@@ -31,10 +31,11 @@ def kept_xattr(name: bytes) -> bool:
     return name in (b"security.capability", b"system.posix_acl_access", b"system.posix_acl_default")
 
 
-def read_xattrs(path: bytes) -> dict[bytes, bytes]:
-    """The extended attributes that layers carry, of the path itself (a symlink is not followed)."""
+def read_xattrs(path: bytes | int) -> dict[bytes, bytes]:
+    """The extended attributes that layers carry, of a descriptor or of a path (a symlink is not followed)."""
+    follow = isinstance(path, int)
     try:
-        names = os.listxattr(path, follow_symlinks=False)
+        names = os.listxattr(path, follow_symlinks=follow)
     except OSError as error:
         if error.errno in _NO_XATTRS:
             return {}
@@ -42,7 +43,7 @@ def read_xattrs(path: bytes) -> dict[bytes, bytes]:
     found = {}
     for name in names:
         if kept_xattr(os.fsencode(name)):
-            found[os.fsencode(name)] = os.getxattr(path, name, follow_symlinks=False)
+            found[os.fsencode(name)] = os.getxattr(path, name, follow_symlinks=follow)
     return found
 
 
@@ -146,69 +147,88 @@ def _copy_range(source: int, target: int, start: int, count: int) -> None:
         start += copied
 
 
-def copy_metadata(source: bytes, target: bytes, status: os.stat_result, *, owner: bool = True) -> None:
-    """Gives `target` owner, extended attributes, mode and mtime of `source`, in the order that keeps all."""
-    link = stat.S_ISLNK(status.st_mode)
-    if owner:
-        os.chown(target, status.st_uid, status.st_gid, follow_symlinks=False)
-    for name, value in read_xattrs(source).items():
-        os.setxattr(target, name, value, follow_symlinks=False)
-    if not link:
-        os.chmod(target, stat.S_IMODE(status.st_mode))
-    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns), follow_symlinks=False)
-
-
 class TreeCopier:
-    """Copies trees with all that they have; files with several links stay linked among each other."""
+    """Copies trees with all that they have; files with several links stay linked among each other.
 
-    def __init__(self) -> None:
+    `owner` (uid, gid) and `mode` are given to every copy in place of its own; a symlink has no mode. With
+    `replace`, what is in the way is removed, and directories are merged.
+    """
+
+    def __init__(self, *, owner: tuple[int, int] | None = None, mode: int | None = None, replace: bool = False) -> None:
+        self._owner, self._mode, self._replace = owner, mode, replace
         self._links: dict[tuple[int, int], bytes] = {}
 
-    def copy(self, source: bytes, target: bytes) -> None:
-        """Copies `source` to `target`, which must not exist, unless both are directories."""
-        status = os.lstat(source)
+    def copy(self, directory: int, name: bytes, target: bytes) -> None:
+        """Copies `name` in the directory with the descriptor `directory` to the path `target`.
+
+        A socket is left out.
+        """
+        status = os.lstat(name, dir_fd=directory)
         if stat.S_ISDIR(status.st_mode):
-            self._directory(source, target, status)
+            fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+            try:
+                self.copy_directory(fd, target, status)
+            finally:
+                os.close(fd)
             return
+        if self._replace:
+            remove(target)
         if status.st_nlink > 1:
             first = self._links.setdefault((status.st_dev, status.st_ino), target)
             if first is not target:
                 os.link(first, target, follow_symlinks=False)
                 return
-        if self._leaf(source, target, status):
-            copy_metadata(source, target, status)
+        if stat.S_ISREG(status.st_mode):
+            # A fifo in its place meanwhile must not stop the copy.
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+            try:
+                self.copy_file(fd, target, status)
+            finally:
+                os.close(fd)
+        elif stat.S_ISLNK(status.st_mode):
+            os.symlink(os.readlink(name, dir_fd=directory), target)
+            self._dress(None, target, status)
+        elif not stat.S_ISSOCK(status.st_mode):
+            os.mknod(target, status.st_mode, status.st_rdev)
+            self._dress(None, target, status)
 
-    def _directory(self, source: bytes, target: bytes, status: os.stat_result) -> None:
+    def copy_file(self, source: int, target: bytes, status: os.stat_result) -> None:
+        """Copies the file that `source` is open on."""
+        writing = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            copy_content(source, writing, status)
+        finally:
+            os.close(writing)
+        self._dress(source, target, status)
+
+    def copy_directory(self, source: int, target: bytes, status: os.stat_result) -> None:
+        """Copies the directory that `source` is open on, to a path that is none or a directory."""
         try:
             os.mkdir(target, 0o700)
         except FileExistsError:
             if not stat.S_ISDIR(os.lstat(target).st_mode):
-                raise
-        with os.scandir(source) as found:
-            names = [entry.name for entry in found]
-        for name in names:
-            self.copy(source + b"/" + name, target + b"/" + name)
-        copy_metadata(source, target, status)
+                if not self._replace:
+                    raise
+                os.unlink(target)
+                os.mkdir(target, 0o700)
+        self.copy_children(source, target)
+        self._dress(source, target, status)
 
-    def _leaf(self, source: bytes, target: bytes, status: os.stat_result) -> bool:
-        """Makes the copy of anything but a directory; False if it is of a kind that is left out."""
-        if stat.S_ISREG(status.st_mode):
-            reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                writing = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-                try:
-                    copy_content(reading, writing, status)
-                finally:
-                    os.close(writing)
-            finally:
-                os.close(reading)
-        elif stat.S_ISLNK(status.st_mode):
-            os.symlink(os.readlink(source), target)
-        elif stat.S_ISSOCK(status.st_mode):
-            return False
-        else:
-            os.mknod(target, status.st_mode, status.st_rdev)
-        return True
+    def copy_children(self, source: int, target: bytes) -> None:
+        """Copies what is in a directory into another one, which is there."""
+        for name in sorted(os.listdir(source)):
+            self.copy(source, os.fsencode(name), target + b"/" + os.fsencode(name))
+
+    def _dress(self, source: int | None, target: bytes, status: os.stat_result) -> None:
+        """Owner, attributes, mode and time, in the order that keeps them all."""
+        uid, gid = self._owner or (status.st_uid, status.st_gid)
+        os.chown(target, uid, gid, follow_symlinks=False)
+        if source is not None:
+            for name, value in read_xattrs(source).items():
+                os.setxattr(target, name, value)
+        if not stat.S_ISLNK(status.st_mode):
+            os.chmod(target, stat.S_IMODE(status.st_mode) if self._mode is None else self._mode)
+        os.utime(target, ns=(status.st_mtime_ns, status.st_mtime_ns), follow_symlinks=False)
 
 
 def copy_tree(arguments: Mapping[str, Any], fds: Sequence[int]) -> dict[str, int]:
@@ -218,7 +238,8 @@ def copy_tree(arguments: Mapping[str, Any], fds: Sequence[int]) -> dict[str, int
     older has not been touched since; `hooper.content.pack:diff_trees` takes it.
     """
     target = os.fsencode(arguments["target"])
-    TreeCopier().copy(os.fsencode(arguments["source"]), target)
+    source = os.open(arguments["source"], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    TreeCopier().copy_directory(source, target, os.fstat(source))
     marker = target + b".stamp"
     os.close(os.open(marker, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
     stamp = os.lstat(marker).st_ctime_ns

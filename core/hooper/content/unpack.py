@@ -12,7 +12,7 @@ import stat
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hooper.api.errors import HooperError, Internal, Unsupported
+from hooper.api.errors import HooperError, Internal, InvalidArgument, Unsupported
 from hooper.content import mounting
 from hooper.content.pipeline import PlainStream
 from hooper.content.tar import (
@@ -73,11 +73,19 @@ class Unpacker:
 
     `whiteouts`: "delete" applies them to the files that are there, "overlay" turns them into overlayfs's own
     (a character device 0:0, an attribute on an opaque directory), "keep" takes them for ordinary files.
-    `owner`: gives all files to this (uid, gid) in place of their own.
+    `owner`: gives all files to this (uid, gid) in place of their own. `strict`: a directory and another kind of
+    file never replace each other: InvalidArgument.
     """
 
-    def __init__(self, reader: TarReader, whiteouts: str = "keep", owner: tuple[int, int] | None = None) -> None:
-        self._reader, self._owner = reader, owner
+    def __init__(
+        self,
+        reader: TarReader,
+        whiteouts: str = "keep",
+        *,
+        owner: tuple[int, int] | None = None,
+        strict: bool = False,
+    ) -> None:
+        self._reader, self._owner, self._strict = reader, owner, strict
         self._whiteouts = whiteouts
         self._inherits = False
         self._parents: dict[bytes, bool] = {}
@@ -155,10 +163,17 @@ class Unpacker:
             self._whited.discard(path)
             os.setxattr(path, OPAQUE, b"y")
 
-    def _clear(self, path: bytes) -> None:
+    def _clear(self, path: bytes, *, directory: bool = False) -> None:
         """Removes what an entry replaces, and what was known about it."""
         self._parents.pop(path, None)
-        if not stat.S_ISDIR(os.lstat(path).st_mode):
+        is_directory = stat.S_ISDIR(os.lstat(path).st_mode)
+        if self._strict and is_directory is not directory:
+            kinds = ("non-directory", "directory")
+            raise InvalidArgument(
+                f"cannot overwrite {kinds[is_directory]} {os.fsdecode(path)} with {kinds[directory]}",
+                remedy="Remove it first, or copy to another place.",
+            )
+        if not is_directory:
             os.unlink(path)
             return
         remove(path)
@@ -218,7 +233,7 @@ class Unpacker:
             except FileExistsError:
                 if not stat.S_ISDIR(os.lstat(path).st_mode):
                     whited = path in self._whited
-                    self._clear(path)
+                    self._clear(path, directory=True)
                     os.mkdir(path, 0o755)
                     if whited:
                         self._mark_opaque(path)
@@ -364,10 +379,12 @@ def _set_xattrs(path: bytes, entry: Entry) -> None:
                 raise
 
 
-def unpack(fd: int, whiteouts: str, owner: tuple[int, int] | None = None) -> tuple[PlainStream, Unpacker]:
-    """Unpacks an archive, compressed or not, below the working directory."""
+def unpack(
+    fd: int, whiteouts: str = "keep", *, owner: tuple[int, int] | None = None, strict: bool = False
+) -> tuple[PlainStream, Unpacker]:
+    """Unpacks an archive, compressed or not, below the working directory; see `Unpacker`."""
     stream = PlainStream(fd)
-    unpacker = Unpacker(TarReader(stream.read), whiteouts, owner)
+    unpacker = Unpacker(TarReader(stream.read), whiteouts, owner=owner, strict=strict)
     unpacker.run()
     return stream, unpacker
 
@@ -387,14 +404,3 @@ def apply_layer(arguments: Mapping[str, Any], fds: Sequence[int]) -> dict[str, A
         "implied": unpacker.implied,
         "converted": unpacker.converted,
     }
-
-
-def unpack_archive(arguments: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
-    """Worker: unpacks the archive `fds[0]` into `directory`, out of which nothing leads.
-
-    Returns {diff_id, size}. `owner`: [uid, gid] for all files in place of their own.
-    """
-    mounting.enter({"root": arguments["directory"]})
-    owner = arguments.get("owner")
-    stream, _ = unpack(fds[0], "keep", (owner[0], owner[1]) if owner else None)
-    return {"diff_id": stream.diff_id, "size": stream.size}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -153,14 +154,21 @@ class Services(BuildServices):
                 state.config,
                 network_mode=step.network_mode or self._request.network_mode,
                 request=self._request,
-                output=self._output,
+                output=self._output(),
             )
             if code:
                 raise InvalidArgument(f"The command '{' '.join(step.args)}' returned a non-zero code: {code}")
             return _on_top(state, await self._layers.keep_onto(key, state.chain))
 
-    async def _output(self, stream: str, data: bytes) -> None:
-        await self._progress.stream(data.decode("utf-8", "replace"))
+    def _output(self) -> Callable[[str, bytes], Awaitable[None]]:
+        """Shows what one command writes; a character may come in two pieces."""
+        decoders = {name: codecs.getincrementaldecoder("utf-8")("replace") for name in ("stdout", "stderr")}
+
+        async def show(stream: str, data: bytes) -> None:
+            if text := decoders[stream].decode(data):
+                await self._progress.stream(text)
+
+        return show
 
     async def copy(self, state: BuildState, step: CopyStep) -> BuildState:
         sources = [(await self._place(source), source.paths) for source in step.sources]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import posixpath
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -59,6 +58,8 @@ def _check(url: str, status: int) -> None:
 
 
 def _seconds(text: str) -> float:
+    from email.utils import parsedate_to_datetime
+
     try:
         return parsedate_to_datetime(text).timestamp() if text else 0.0
     except ValueError:

@@ -63,6 +63,9 @@ class Lifecycle:
                 state.status = "exited"
             self._core.store.save(container)
             self._core.emit(container, "die", exitCode=str(state.exit_code))
+            if container.host_config.auto_remove:
+                # Clients wait for the removal before they report the error.
+                await self.remove(container)
             raise
         finally:
             for _, connection in attached:

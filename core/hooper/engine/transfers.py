@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _WRITE = 1 << 20
 """Bytes that are written at once: hashing takes a thread, which small chunks are not worth."""
-_PIPE = 1 << 20
+_BUFFER = 1 << 20
 
 
 class Transfer:
@@ -53,6 +53,8 @@ class Transfer:
                 self._writer = None if resumed else writer
                 async with client.fetch(repository, self.blob, writer.offset) as chunks:
                     await self._write(writer, chunks, meter)
+                if writer.offset == self.blob.size:
+                    self._writer = None  # its file is about to be verified and renamed
         except DataLoss:
             if resumed:
                 return False
@@ -66,13 +68,13 @@ class Transfer:
                 pending += chunk
                 if len(pending) >= _WRITE:
                     full, pending = pending, bytearray()
-                    await writer.write(full)
+                    await writer.write(memoryview(full))
                     self._move()
                     await meter.at(writer.offset)
         finally:
             # Also of a download that breaks off, every byte is worth keeping.
             with anyio.CancelScope(shield=True):
-                await writer.write(pending)
+                await writer.write(memoryview(pending))
             self._move()
         await meter.at(writer.offset)
 
@@ -86,7 +88,7 @@ class Transfer:
 
     @asynccontextmanager
     async def piped(self, meter: Meter) -> AsyncIterator[Callable[[], AbstractContextManager[int]]]:
-        """Yields a `source` for `LayerStore.unpack`: a pipe that gives the blob's bytes as they come.
+        """Yields a `source` for `LayerStore.unpack`: a socket that gives the blob's bytes as they come.
 
         `meter` tells how far it is read, once the whole blob is there.
         """
@@ -98,15 +100,16 @@ class Transfer:
                 @contextmanager
                 def source() -> Iterator[int]:
                     scope = anyio.CancelScope()
-                    receive, send = os.pipe2(os.O_CLOEXEC)
-                    fcntl.fcntl(send, fcntl.F_SETPIPE_SZ, _PIPE)
-                    os.set_blocking(send, False)
+                    # Not a pipe: the end must show also where another process inherited the sending side.
+                    receive, send = socket.socketpair()
+                    send.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+                    send.setblocking(False)
                     group.start_soon(self._feed, reader, send, meter, scope)
                     try:
-                        yield receive
+                        yield receive.fileno()
                     finally:
                         scope.cancel()
-                        os.close(receive)
+                        receive.close()
 
                 try:
                     yield source
@@ -117,7 +120,7 @@ class Transfer:
         if failure is not None:
             raise failure
 
-    async def _feed(self, reader: int, send: int, meter: Meter, scope: anyio.CancelScope) -> None:
+    async def _feed(self, reader: int, send: socket.socket, meter: Meter, scope: anyio.CancelScope) -> None:
         try:
             with scope:
                 sent = 0
@@ -127,13 +130,14 @@ class Transfer:
                         await self._moved.wait()
                         continue
                     await anyio.wait_writable(send)
-                    sent += os.sendfile(send, reader, sent, min(count, _PIPE))
+                    sent += os.sendfile(send.fileno(), reader, sent, min(count, _BUFFER))
                     if self.arrived.is_set():
                         await meter.at(sent)
+                send.shutdown(socket.SHUT_WR)
         except BrokenPipeError:
             return
         finally:
-            os.close(send)
+            send.close()
 
     def _available(self) -> int:
         """Bytes of the blob that are written."""

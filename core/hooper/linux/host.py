@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from hooper.api.driver import HostInfo
@@ -35,9 +36,8 @@ def host_info(data_root: Path, exec_root: Path) -> HostInfo:
 
 def kernel_version(release: str) -> tuple[int, int]:
     """(major, minor) of a release such as "6.1.0-18-amd64"."""
-    major, minor = release.split(".")[:2]
-    digits = "".join(c for c in minor if c.isdigit())
-    return int(major), int(digits or 0)
+    found = re.match(r"(\d+)\.(\d+)", release)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def _is_root() -> bool:

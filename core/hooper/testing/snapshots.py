@@ -122,6 +122,71 @@ def write(name: str, content: str | bytes = "") -> None:
     path.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def writes(files: dict[str, str | bytes]) -> Change:
+    """A change that writes files, by path."""
+
+    def change(_: Path) -> None:
+        for name, content in files.items():
+            write(name, content)
+
+    return change
+
+
+def deletes(*names: str) -> Change:
+    """A change that deletes files and empty directories, in order."""
+
+    def change(_: Path) -> None:
+        for name in names:
+            if Path(name).is_dir():
+                os.rmdir(name)
+            else:
+                os.unlink(name)
+
+    return change
+
+
+def nothing(_: Path) -> None:
+    """The empty change."""
+
+
+def reads(name: str) -> Change:
+    """Looks at the content of a file."""
+    return lambda _: Path(name).read_text()
+
+
+def names_of(_: Path) -> list[str]:
+    """Looks at the names in the root."""
+    return sorted(os.listdir("."))
+
+
+def varied(_: Path) -> None:
+    """A tree that has one of everything."""
+    write("etc/conf", "text")
+    os.chmod("etc", 0o1777)
+    write("bin/su", b"\x7fELF")
+    os.chown("bin/su", 12, 34)
+    os.chmod("bin/su", 0o6755)
+    os.setxattr("bin/su", "user.note", b"a\0b")
+    os.setxattr("bin/su", "security.capability", bytes.fromhex("0100000200200000000000000000000000000000"))
+    os.link("bin/su", "bin/sudo")
+    os.symlink("/etc/../nowhere", "bin/broken")
+    os.lchown("bin/broken", 65534, 4_000_000_000)
+    os.mknod("null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    os.mknod("disk", stat.S_IFBLK | 0o660, os.makedev(7, 300))
+    os.mkfifo("pipe", 0o600)
+    os.mkdir("empty", 0o700)
+    os.chown("empty", 3_000_000, 3_000_001)
+    write(os.fsdecode(b"\xff\xfe not utf-8"), "x")
+    write("/".join(["long" * 30] * 5) + "/" + "n" * 255, "deep")
+    with open("sparse", "wb") as file:
+        file.seek(5_000_000)
+        file.write(b"end")
+    write(".hidden/..name", "dots")
+    write("old", "time")
+    os.utime("old", (0, 86400))
+    os.utime("etc", (0, 1_000_000_000))
+
+
 class Snapshots:
     """A driver, and short words for what tests do with it."""
 

@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from hooper.api.builder import BuildRequest, BuildServices, BuildState, Progress, RunStep
-from hooper.api.errors import NotFound
+from hooper.api.errors import HooperError, NotFound
 from hooper_builder_dockerfile import instructions as ins
 from hooper_builder_dockerfile.arguments import Arguments
 from hooper_builder_dockerfile.configure import configure, working_directory
@@ -120,6 +120,11 @@ class Executor:
                 await self._configure(step, scope)
         except Fault as fault:
             raise step.location.error(fault.why, fault.remedy) from fault
+        except HooperError as error:
+            # Of a command that ran, clients know the engine's words by heart.
+            if not isinstance(step, ins.Run) and not error.what.startswith(f"{step.location}"):
+                error.what = f"{step.location}: {error.what}"
+            raise
         await self._say(f" ---> {_short(scope.state)}\n")
 
     async def _configure(self, step: ins.Instruction, scope: Scope) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 
 from hooper_builder_dockerfile.faults import Fault
@@ -55,6 +54,8 @@ def _check(keyword: str, name: str) -> None:
         return
     if remedy := _UNSUPPORTED.get((keyword, name)):
         raise Fault(f"{keyword} --{name} is not supported by this builder", remedy)
+    import difflib
+
     near = difflib.get_close_matches(name, known, 1)
     if near:
         remedy = f"Did you mean --{near[0]}?"

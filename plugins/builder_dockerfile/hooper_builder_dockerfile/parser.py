@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Callable
@@ -80,6 +79,8 @@ def _instruction(line: LogicalLine, escape: str) -> ins.Instruction:
     with line.location.blamed():
         parser = _PARSERS.get(line.keyword)
         if parser is None:
+            import difflib
+
             near = difflib.get_close_matches(line.keyword, _PARSERS, 1, 0.5)
             raise Fault(
                 f"dockerfile parse error: unknown instruction: {line.keyword}",

@@ -33,7 +33,11 @@ def target(pid: int) -> Iterator[int]:
 
 
 def fork(cgroup: Cgroup, child: Callable[[], NoReturn]) -> int:
-    """Forks, into the cgroup if that is possible; runs `child` in the new process and returns its pid."""
+    """Forks, into the cgroup if that is possible; runs `child` in the new process and returns its pid.
+
+    The child is never open to what already runs in its pid namespace: /proc/PID/exe is the host's interpreter.
+    """
+    sys.prctl(sys.PR_SET_DUMPABLE, 0)
     pid = cgroup.fork()
     if pid == 0:
         child()
@@ -68,7 +72,6 @@ def end(pid: int) -> None:
 def further_process(start: Start, pidfd: int) -> NoReturn:
     """Never returns: it becomes the program of an exec, or says why not and exits."""
     try:
-        sys.prctl(sys.PR_SET_DUMPABLE, 0)
         stdio = start.stdio
         given = (stdio.stdin, stdio.stdout, stdio.stderr, pidfd, start.channel.fileno())
         setup.close_all_but([fd for fd in given if fd is not None])

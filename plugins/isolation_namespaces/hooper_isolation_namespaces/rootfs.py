@@ -254,12 +254,14 @@ def enter(root: int, spec: oci.Spec) -> None:
     try:
         if spec.root.readonly:
             sys.mount_setattr(root, set_=sys.MOUNT_ATTR_RDONLY)
+        old = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         os.fchdir(root)
         sys.pivot_root(".", ".")
-        # The old root lies on top now. As a slave its unmounting stays here.
-        mounts.set_propagation(".", "rslave")
+        os.fchdir(old)
+        mounts.set_propagation(".", "rslave")  # or its unmounting would reach the host
         sys.umount(".", sys.MNT_DETACH)
         os.chdir("/")
+        os.close(old)
         if spec.linux.rootfs_propagation:
             mounts.set_propagation("/", spec.linux.rootfs_propagation)
     except OSError as error:

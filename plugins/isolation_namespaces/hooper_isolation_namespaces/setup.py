@@ -69,8 +69,7 @@ def _exit_code(error: BaseException) -> int:
 
 
 def _close_others(start: Start) -> None:
-    """Closes what the monitor had open, and has itself examined by nobody in the container (/proc/PID/exe)."""
-    sys.prctl(sys.PR_SET_DUMPABLE, 0)
+    """Closes what the monitor had open."""
     gc.disable()  # a collection would touch, and so copy, the pages of all objects
     os.umask(0)
     stdio = (start.stdio.stdin, start.stdio.stdout, start.stdio.stderr)
@@ -243,6 +242,7 @@ def _drop(start: Start, who: Identity) -> None:
     sys.close_range(3, flags=sys.CLOSE_RANGE_CLOEXEC)
     credentials.set_rlimits(start.process.rlimits)
     credentials.drop(start.process, who, start.filter, start.last_capability)
+    sys.prctl(sys.PR_SET_DUMPABLE, 0)  # a change of user may have reset it
     os.umask(0o022)
     program.reset_signals()
 

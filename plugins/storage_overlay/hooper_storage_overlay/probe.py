@@ -17,8 +17,9 @@ def check(arguments: Mapping[str, Any], fds: Sequence[int]) -> None:
 
     Arguments: `directory`, which exists, and `features`, options that the kernel must know.
     """
-    place = tempfile.mkdtemp(prefix=".probe-", dir=arguments["directory"])
+    place = ""
     try:
+        place = tempfile.mkdtemp(prefix=".probe-", dir=arguments["directory"])
         _try(place, arguments["features"])
     except OSError as error:
         raise SkipDriver(
@@ -28,7 +29,8 @@ def check(arguments: Mapping[str, Any], fds: Sequence[int]) -> None:
             " (ext4, xfs with ftype=1, btrfs, tmpfs); otherwise use the driver vfs.",
         ) from error
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        if place:
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def _try(place: str, features: Sequence[str]) -> None:

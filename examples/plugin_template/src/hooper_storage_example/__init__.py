@@ -1,0 +1,1 @@
+"""A storage driver for hooper, to copy and change."""
