@@ -36,10 +36,10 @@ def test_a_port_in_use(clean: Hooper) -> None:
         sock.listen()
         port = sock.getsockname()[1]
         for client in (clean.docker, clean.hooper):
-            done = client("run", "-d", "--name", "p", "-p", f"{port}:80", "busybox", "sleep", "60", check=False)
+            done = client("run", "-d", "--name", "p1", "-p", f"{port}:80", "busybox", "sleep", "60", check=False)
             assert done.returncode == 125, done.stderr
             assert f"0.0.0.0:{port}" in done.stderr and "port is already allocated" in done.stderr
-            assert clean.inspect("p")["State"]["Status"] == "created"
+            assert clean.inspect("p1")["State"]["Status"] == "created"
             clean.clear()
 
 
@@ -61,10 +61,10 @@ def test_a_command_that_cannot_run(clean: Hooper, runtime: str, command: list[st
 
 
 def test_exec_of_a_command_that_cannot_run(clean: Hooper) -> None:
-    clean.docker("run", "-d", "--name", "e", "busybox", "sleep", "60")
+    clean.docker("run", "-d", "--name", "e1", "busybox", "sleep", "60")
     for client in (clean.docker, clean.hooper):
-        assert client("exec", "e", "nosuchprogram", check=False).returncode == 127
-        assert client("exec", "e", "/etc/passwd", check=False).returncode == 126
+        assert client("exec", "e1", "nosuchprogram", check=False).returncode == 127
+        assert client("exec", "e1", "/etc/passwd", check=False).returncode == 126
 
 
 @pytest.mark.parametrize("name", ["Bad:1", "a b", "x:", "a@sha256:12", "-x"])

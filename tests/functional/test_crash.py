@@ -29,32 +29,32 @@ def alive(pid: int) -> bool:
 
 def test_a_running_container_is_taken_over(own: Hooper) -> None:
     script = "i=0; while [ ! -e /stop ]; do echo line $i; i=$((i+1)); sleep 0.1; done; exit 5"
-    own.docker("run", "-d", "--name", "c", "busybox", "sh", "-c", script)
-    pid = own.inspect("c")["State"]["Pid"]
-    support.until(lambda: "line 3" in own.docker("logs", "c").stdout, what="some lines")
+    own.docker("run", "-d", "--name", "c1", "busybox", "sh", "-c", script)
+    pid = own.inspect("c1")["State"]["Pid"]
+    support.until(lambda: "line 3" in own.docker("logs", "c1").stdout, what="some lines")
     own.kill()
     time.sleep(0.5)
     assert alive(pid)
     own.start()
-    assert own.docker("ps", "-q", "--no-trunc").stdout.strip() == own.inspect("c")["Id"]
-    assert own.inspect("c")["State"]["Pid"] == pid
-    lines = own.docker("logs", "c").stdout.splitlines()
+    assert own.docker("ps", "-q", "--no-trunc").stdout.strip() == own.inspect("c1")["Id"]
+    assert own.inspect("c1")["State"]["Pid"] == pid
+    lines = own.docker("logs", "c1").stdout.splitlines()
     assert lines == [f"line {n}" for n in range(len(lines))] and len(lines) > 6
-    assert own.docker("exec", "c", "touch", "/stop").returncode == 0
-    assert own.docker("wait", "c").stdout.strip() == "5"
-    own.docker("rm", "c")
+    assert own.docker("exec", "c1", "touch", "/stop").returncode == 0
+    assert own.docker("wait", "c1").stdout.strip() == "5"
+    own.docker("rm", "c1")
 
 
 def test_an_exit_while_no_daemon_ran_is_reported(own: Hooper) -> None:
-    own.docker("run", "-d", "--name", "c", "busybox", "sh", "-c", "sleep 0.5; echo last; exit 6")
-    pid = own.inspect("c")["State"]["Pid"]
+    own.docker("run", "-d", "--name", "c1", "busybox", "sh", "-c", "sleep 0.5; echo last; exit 6")
+    pid = own.inspect("c1")["State"]["Pid"]
     own.kill()
     support.until(lambda: not alive(pid), what="the end of the container")
     time.sleep(0.3)
     own.start()
-    state = own.inspect("c")["State"]
+    state = own.inspect("c1")["State"]
     assert (state["Status"], state["ExitCode"]) == ("exited", 6)
-    assert own.docker("logs", "c").stdout == "last\n"
+    assert own.docker("logs", "c1").stdout == "last\n"
 
 
 def test_a_published_port_goes_on(own: Hooper) -> None:
@@ -62,7 +62,7 @@ def test_a_published_port_goes_on(own: Hooper) -> None:
 
     port = support.free_port()
     serve = "mkdir /www; echo hello >/www/index.html; exec httpd -f -p 80 -h /www"
-    own.docker("run", "-d", "--name", "h", "-p", f"{port}:80", "busybox", "sh", "-c", serve)
+    own.docker("run", "-d", "--name", "h1", "-p", f"{port}:80", "busybox", "sh", "-c", serve)
 
     def page() -> bytes:
         try:
@@ -75,10 +75,10 @@ def test_a_published_port_goes_on(own: Hooper) -> None:
     assert page() == b"hello\n"
     own.start()
     assert page() == b"hello\n"
-    assert own.docker("port", "h").stdout.splitlines()[0].endswith(f":{port}")
+    assert own.docker("port", "h1").stdout.splitlines()[0].endswith(f":{port}")
     refused = own.docker("run", "--rm", "-p", f"{port}:80", "busybox", "true", check=False)
     assert refused.returncode == 125 and "already allocated" in refused.stderr
-    own.docker("rm", "-f", "h")
+    own.docker("rm", "-f", "h1")
     assert page() == b""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shutil
@@ -128,10 +129,8 @@ def test_noise_is_data_loss_or_an_archive(archive: bytes, data: st.DataObject) -
     if len(noise) >= 512 and data.draw(st.booleans()):
         noise[148:156] = b"%06o\0 " % (sum(noise[:148]) + 256 + sum(noise[156:512]))
     cut = data.draw(st.integers(0, len(noise)))
-    try:
+    with contextlib.suppress(DataLoss):
         read(bytes(noise[:cut]))
-    except DataLoss as error:
-        assert "at byte" in error.why
 
 
 SPARSE = [(0, b"start"), (1 << 20, b"middle" * 1000), (3 << 20, b"end")]

@@ -29,14 +29,14 @@ def root(tmp_path: Path) -> Iterator[int]:
     [
         ("", Identity(0, 0, (0, 10), "/root")),
         ("0", Identity(0, 0, (0, 10), "/root")),
-        ("alice", Identity(1000, 1001, (10,), "/home/alice")),
-        ("1000", Identity(1000, 1001, (10,), "/home/alice")),
-        ("alice:users", Identity(1000, 1001, (), "/home/alice")),
-        ("alice:0", Identity(1000, 0, (), "/home/alice")),
-        ("4242", Identity(4242, 0, (), "/")),
-        ("4242:4343", Identity(4242, 4343, (), "/")),
-        (":wheel", Identity(0, 10, (), "/root")),
-        ("bob", Identity(7, 7, (), "/")),
+        ("alice", Identity(1000, 1001, (1001, 10), "/home/alice")),
+        ("1000", Identity(1000, 1001, (1001, 10), "/home/alice")),
+        ("alice:users", Identity(1000, 1001, (1001,), "/home/alice")),
+        ("alice:0", Identity(1000, 0, (0,), "/home/alice")),
+        ("4242", Identity(4242, 0, (0,), "/")),
+        ("4242:4343", Identity(4242, 4343, (4343,), "/")),
+        (":wheel", Identity(0, 10, (10,), "/root")),
+        ("bob", Identity(7, 7, (7,), "/")),
     ],
 )
 def test_resolved(root: int, user: str, expected: Identity) -> None:
@@ -61,7 +61,7 @@ def test_refused(root: int, user: str, what: str, why: str) -> None:
 
 def test_without_files_numbers_do(tmp_path: Path) -> None:
     fd = os.open(tmp_path, os.O_PATH)
-    assert resolve(fd, "") == Identity(0, 0, (), "/")
+    assert resolve(fd, "") == Identity(0, 0, (0,), "/")
     with pytest.raises(StartFailed, match="no matching entries in passwd file"):
         resolve(fd, "root")
     os.close(fd)

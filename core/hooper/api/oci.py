@@ -20,6 +20,8 @@ class User(_Struct, kw_only=True):
     username: str = ""
     """"user[:group]", names or numbers, still to be looked up in the container's own /etc/passwd
     and /etc/group; empty when uid and gid are final. A backend resolves it before start."""
+    group_names: list[str] = []
+    """Supplementary groups to be looked up likewise (hooper's own field)."""
 
 
 class Capabilities(_Struct, kw_only=True):

@@ -109,7 +109,7 @@ class Execs:
             env=merged_env(env, process.env),
             terminal=process.tty,
             console_size=spec.console(size),
-            user=oci.User(username=process.user or container.config.user, additional_gids=spec.groups(host)),
+            user=oci.User(username=process.user or container.config.user, group_names=host.group_add or []),
             capabilities=oci.Capabilities(bounding=caps, effective=caps, permitted=caps),
             rlimits=[spec.rlimit(limit) for limit in host.ulimits or ()],
             no_new_privileges="no-new-privileges" in spec.security_options(host),

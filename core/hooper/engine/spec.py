@@ -61,7 +61,7 @@ def _process(container: Container, caps: list[str]) -> oci.Process:
         env=environment(container),
         terminal=config.tty,
         console_size=console(host.console_size),
-        user=oci.User(username=config.user, additional_gids=groups(host)),
+        user=oci.User(username=config.user, group_names=host.group_add or []),
         capabilities=oci.Capabilities(bounding=caps, effective=caps, permitted=caps),
         rlimits=[rlimit(limit) for limit in host.ulimits or ()],
         no_new_privileges="no-new-privileges" in security_options(host),
@@ -80,11 +80,6 @@ def environment(container: Container) -> list[str]:
     if container.config.tty:
         own["TERM"] = "xterm"
     return [f"{k}={v}" for k, v in own.items() if k not in given] + [e for e in container.config.env or () if "=" in e]
-
-
-def groups(host: HostConfig) -> list[int]:
-    """--group-add, numbers only; names are the backend's to resolve."""
-    return [int(group) for group in host.group_add or () if group.isdigit()]
 
 
 def security_options(host: HostConfig) -> dict[str, str]:

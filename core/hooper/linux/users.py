@@ -7,7 +7,7 @@ author liked: lines that are not well-formed are passed over.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from hooper.api.errors import StartFailed
@@ -23,7 +23,7 @@ class Identity(NamedTuple):
     uid: int
     gid: int
     groups: tuple[int, ...]
-    """Supplementary groups from /etc/group."""
+    """Supplementary groups: its own, those of /etc/group that list it, and those asked for besides."""
     home: str
     """ "/" where there is no passwd entry."""
 
@@ -41,12 +41,18 @@ class _Group(NamedTuple):
     members: tuple[str, ...]
 
 
-def resolve(root: int, user: str) -> Identity:
+def resolve(root: int, user: str, groups: Sequence[str] = ()) -> Identity:
     """Looks `user`, "user[:group]" with names or numbers, up below the directory descriptor `root`.
 
     An empty user is root. A number needs no entry; StartFailed says in Docker's words that a name has none.
-    Supplementary groups are those that list the user, unless a group was given.
+    Groups that list the user count, unless a group was given. `groups` are more of them, names or numbers.
     """
+    found = _resolve(root, user)
+    more = [_group_id(root, group) for group in groups]
+    return found._replace(groups=tuple(dict.fromkeys([found.gid, *found.groups, *more])))
+
+
+def _resolve(root: int, user: str) -> Identity:
     name, _, group = user.partition(":")
     name = name or "0"
     number = _number(name)
@@ -62,8 +68,8 @@ def resolve(root: int, user: str) -> Identity:
     gid, home = (found.gid, found.home) if found else (0, "/")
     if group:
         return Identity(uid, _group_id(root, group), (), home)
-    groups = _groups(_read(root, "/etc/group")) if found else iter(())
-    extra = tuple(entry.gid for entry in groups if found and found.name in entry.members)
+    listed = _groups(_read(root, "/etc/group")) if found else iter(())
+    extra = tuple(entry.gid for entry in listed if found and found.name in entry.members)
     return Identity(uid, gid, extra, home)
 
 

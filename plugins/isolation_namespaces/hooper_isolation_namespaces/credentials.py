@@ -18,12 +18,9 @@ _UNLIMITED = (1 << 63) - 1
 
 def identity(root: int, user: oci.User) -> users.Identity:
     """The user of a process, looked up below `root`; StartFailed if it is not there."""
-    if user.username or not (user.uid or user.gid):
-        found = users.resolve(root, user.username)
-    else:
-        found = users.resolve(root, f"{user.uid}:{user.gid}")
-    extra = tuple(gid for gid in user.additional_gids if gid not in found.groups)
-    return found._replace(groups=found.groups + extra)
+    numeric = not user.username and (user.uid or user.gid)
+    name = f"{user.uid}:{user.gid}" if numeric else user.username
+    return users.resolve(root, name, [*map(str, user.additional_gids), *user.group_names])
 
 
 def set_rlimits(rlimits: Sequence[oci.Rlimit]) -> None:

@@ -38,14 +38,14 @@ def for_process(process: oci.Process, root: int) -> oci.Process:
     """A process whose user is a number, with HOME, and with limits that this host allows."""
     asked = process.user
     numeric = not asked.username and (asked.uid or asked.gid)
-    who = users.resolve(root, f"{asked.uid}:{asked.gid}" if numeric else asked.username)
-    groups = [*who.groups, *(gid for gid in asked.additional_gids if gid not in who.groups)]
+    name = f"{asked.uid}:{asked.gid}" if numeric else asked.username
+    who = users.resolve(root, name, [*map(str, asked.additional_gids), *asked.group_names])
     env = process.env
     if not any(item.startswith("HOME=") and len(item) > len("HOME=") for item in env):
         env = [*env, f"HOME={who.home}"]
     return msgspec.structs.replace(
         process,
-        user=oci.User(uid=who.uid, gid=who.gid, additional_gids=groups),
+        user=oci.User(uid=who.uid, gid=who.gid, additional_gids=list(who.groups)),
         env=env,
         rlimits=[clamp(limit) for limit in process.rlimits],
         cwd=process.cwd or "/",
