@@ -207,6 +207,9 @@ class FakeContainers:
             raise NotFound(f"No such exec instance: {exec_id}")
         return self.execs[exec_id]
 
+    async def exec_ids(self, name: str) -> list[str]:
+        return [e.id for e in self.execs.values() if e.container_id == self.find(name).id and e.running]
+
     async def prune(self, filters: Any) -> Pruned:
         raise RuntimeError("a fault in the engine")
 

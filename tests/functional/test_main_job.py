@@ -130,7 +130,7 @@ def tree(engine: Engine, reference: str) -> dict[str, tuple[object, ...]]:
             content = file.read() if file else b""
             found[name] = (
                 entry.type if not entry.islnk() else b"0",
-                entry.mode,
+                entry.mode & 0o7777,  # dockerd writes the kind of file there too
                 entry.uid,
                 entry.gid,
                 entry.linkname,

@@ -151,7 +151,7 @@ class BuildServices(ABC):
 
     @abstractmethod
     async def run(self, state: BuildState, step: RunStep) -> BuildState:
-        """Runs a command in a container. InvalidArgument with its exit code if it fails."""
+        """Runs a command in a container. StepFailed, with its exit code, if that is not 0."""
 
     @abstractmethod
     async def copy(self, state: BuildState, step: CopyStep) -> BuildState: ...

@@ -242,6 +242,10 @@ class Containers(ABC):
     @abstractmethod
     async def exec_get(self, exec_id: str) -> Exec: ...
 
+    @abstractmethod
+    async def exec_ids(self, name: str) -> Sequence[str]:
+        """Of the execs that run in a container."""
+
 
 ProgressSink = Callable[[dict[str, Any]], Awaitable[None]]
 """Takes one message of Docker's JSON progress stream: status, id, progressDetail…"""

@@ -96,6 +96,16 @@ class StartFailed(InvalidArgument):
         self.exit_code = exit_code
 
 
+class StepFailed(InvalidArgument):
+    """A command of a build ended with another exit code than 0, which is `exit_code`."""
+
+    kind = "step-failed"
+
+    def __init__(self, what: str, why: str = "", remedy: str = "", exit_code: int = 1) -> None:
+        super().__init__(what, why, remedy)
+        self.exit_code = exit_code
+
+
 class SkipDriver(HooperError):
     """Raised by a driver's `probe`: it cannot work on this host, and why."""
 
@@ -109,23 +119,29 @@ class Internal(HooperError):
 
 
 def _kinds(base: type[HooperError]) -> dict[str, type[HooperError]]:
-    found = {base.kind: base}
+    """A subclass without a `kind` of its own stands for no kind."""
+    found = {base.kind: base} if "kind" in vars(base) else {}
     for child in base.__subclasses__():
         found |= _kinds(child)
     return found
 
 
+def _encodable(text: str) -> str:
+    """Undecodable bytes of file names, which Python keeps as lone surrogates, cannot be encoded as UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def to_wire(error: BaseException) -> dict[str, str | int]:
     """An error as a mapping that `from_wire` turns back into the same kind."""
     if not isinstance(error, HooperError):
-        return {"kind": "internal", "what": f"{type(error).__name__}: {error}"}
+        return {"kind": "internal", "what": _encodable(f"{type(error).__name__}: {error}")}
     wire: dict[str, str | int] = {
         "kind": error.kind,
-        "what": error.what,
-        "why": error.why,
-        "remedy": error.remedy,
+        "what": _encodable(error.what),
+        "why": _encodable(error.why),
+        "remedy": _encodable(error.remedy),
     }
-    if isinstance(error, StartFailed):
+    if isinstance(error, StartFailed | StepFailed):
         wire["exit_code"] = error.exit_code
     return wire
 
@@ -134,8 +150,8 @@ def from_wire(wire: dict[str, str | int]) -> HooperError:
     """The error that `to_wire` described; an unknown kind becomes Internal."""
     texts = [str(wire.get(key, "")) for key in ("what", "why", "remedy")]
     kind = _kinds(HooperError).get(str(wire.get("kind")), Internal)
-    if kind is StartFailed:
-        return StartFailed(*texts, exit_code=int(wire.get("exit_code", 128)))
+    if issubclass(kind, StartFailed | StepFailed) and "exit_code" in wire:
+        return kind(*texts, exit_code=int(wire["exit_code"]))
     if kind is HooperError:
         kind = Internal
     return kind(*texts)

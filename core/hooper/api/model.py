@@ -332,6 +332,10 @@ class Container(DockerStruct, kw_only=True):
     """Isolation backend."""
     log_driver: str = ""
     log_path: str = ""
+    resolv_conf_path: str = ""
+    """This and the next two: the files on the host that it has as /etc/resolv.conf, /etc/hostname and /etc/hosts."""
+    hostname_path: str = ""
+    hosts_path: str = ""
     restart_count: int = 0
     stopped_by_user: bool = False
     """Its restart policy rests until somebody starts it."""

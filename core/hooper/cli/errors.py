@@ -16,8 +16,6 @@ NOT_FOUND = 127
 class BadFlag(InvalidArgument):
     """A flag's value cannot be understood. `example` is a flag with a good value."""
 
-    kind = "bad-flag"
-
     def __init__(self, flag: str, value: str, why: str, example: str = "") -> None:
         remedy = f"For example: {example}" if example else ""
         super().__init__(f'invalid argument "{value}" for {flag}', why, remedy)

@@ -28,8 +28,6 @@ Scope = dict[str, Any]
 class TemplateError(InvalidArgument):
     """A template that cannot be parsed, or that does not fit the data."""
 
-    kind = "template"
-
 
 def render(template: str, data: Any) -> str:
     """`template` filled in with `data`; TemplateError."""

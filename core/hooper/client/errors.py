@@ -8,8 +8,6 @@ from hooper.api.errors import HooperError
 class ApiError(HooperError):
     """The daemon answered with an error. `status` is the HTTP status, `message` the daemon's own text."""
 
-    kind = "api"
-
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status, self.message = status, message
@@ -17,8 +15,6 @@ class ApiError(HooperError):
 
 class ConnectionFailed(HooperError):
     """Nobody answers at the address, or what answers does not speak HTTP."""
-
-    kind = "connection-failed"
 
 
 def unreachable(address: str, reason: str) -> ConnectionFailed:

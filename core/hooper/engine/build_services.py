@@ -20,7 +20,7 @@ from hooper.api.builder import (
     RunStep,
     SourceEntry,
 )
-from hooper.api.errors import InvalidArgument, NotFound
+from hooper.api.errors import NotFound, StepFailed
 from hooper.api.manifests import parse_platform
 from hooper.api.model import Image, ImageConfig, ImageSummary, RootFS
 from hooper.api.reference import Reference
@@ -157,7 +157,9 @@ class Services(BuildServices):
                 output=self._output(),
             )
             if code:
-                raise InvalidArgument(f"The command '{' '.join(step.args)}' returned a non-zero code: {code}")
+                raise StepFailed(
+                    f"The command '{' '.join(step.args)}' returned a non-zero code: {code}", exit_code=code
+                )
             return _on_top(state, await self._layers.keep_onto(key, state.chain))
 
     def _output(self) -> Callable[[str, bytes], Awaitable[None]]:

@@ -47,6 +47,7 @@ class ContainerFiles:
             path=path,
             no_overwrite_dir_non_dir=no_overwrite_dir_non_dir,
             copy_uid_gid=copy_uid_gid,
+            user=container.config.user,
         )
 
     async def export(self, container: Container, output: int) -> None:

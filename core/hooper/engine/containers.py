@@ -287,6 +287,9 @@ class ContainerService(Containers):
     async def exec_get(self, exec_id: str) -> Exec:
         return self._execs.get(exec_id)
 
+    async def exec_ids(self, name: str) -> Sequence[str]:
+        return self._execs.ids(self._store.get(name).id)
+
 
 class Sandboxes:
     """What networks need of containers."""

@@ -57,7 +57,7 @@ class Creator:
             config.hostname = socket.gethostname()
         path, args = command(config)
         host = self._completed(host)
-        log_driver = host.log_config.type
+        log_driver, directory = host.log_config.type, core.data_dir(container_id)
         container = Container(
             id=container_id,
             name=name,
@@ -71,7 +71,10 @@ class Creator:
             driver=core.storage_name,
             runtime=host.runtime,
             log_driver=log_driver,
-            log_path=str(core.data_dir(container_id) / f"{container_id}-json.log") if log_driver == "json-file" else "",
+            log_path=str(directory / f"{container_id}-json.log") if log_driver == "json-file" else "",
+            resolv_conf_path=str(directory / "resolv.conf"),
+            hostname_path=str(directory / "hostname"),
+            hosts_path=str(directory / "hosts"),
         )
         return container, check_config(container)
 

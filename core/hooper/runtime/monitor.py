@@ -83,7 +83,12 @@ class Monitor:
         self._log: LogWriter | None = None
         self._lost = 0
         self._container = self._owned(
-            tty=spawn.tty, stdin=spawn.stdin, stdin_once=spawn.stdin_once, log=self._write_log, on_over=self._conclude
+            tty=spawn.tty,
+            stdin=spawn.stdin,
+            stdin_once=spawn.stdin_once,
+            log=self._write_log,
+            on_drained=lambda _: None,
+            on_over=self._conclude,
         )
         self._execs: dict[str, Owned] = {}
         self._started_ns = 0
@@ -279,6 +284,7 @@ class Monitor:
             stdin=request.stdin,
             stdin_once=True,
             log=None,
+            on_drained=lambda owned: self._exec_drained(request.exec_id, owned),
             on_over=lambda owned: self._exec_over(request.exec_id, owned),
         )
         stdio = owned.streams.stdio() if request.attach else owned.streams.discard_stdio()
@@ -330,8 +336,11 @@ class Monitor:
             if pid in by_pid:
                 by_pid[pid].exited(status)
 
-    def _exec_over(self, exec_id: str, owned: Owned) -> None:
+    def _exec_drained(self, exec_id: str, owned: Owned) -> None:
+        """Told before its client reads the end: whoever sees that may ask for the exit code at once."""
         self._tell(p.ExecExited(exec_id=exec_id, exit_code=owned.exit_code, time_ns=owned.ended_ns))
+
+    def _exec_over(self, exec_id: str, owned: Owned) -> None:
         if not owned.streams.clients:
             self._execs.pop(exec_id, None)
 
@@ -351,14 +360,8 @@ class Monitor:
     def _end_execs(self) -> None:
         """None outlives the container; their reports come before its own."""
         self._reap()
-        for exec_id, owned in list(self._execs.items()):
-            if owned.running:
-                owned.exited(9)
-            if not owned.over:
-                owned.streams.cut()
-            if not owned.over:
-                owned.over = True
-                self._exec_over(exec_id, owned)
+        for owned in list(self._execs.values()):
+            owned.end_now()
 
     def _forget_daemons(self) -> None:
         for sock in list(self._daemons):

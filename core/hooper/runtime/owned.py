@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable
 
@@ -18,8 +19,9 @@ _CHECKS = 4
 
 
 class Owned:
-    """`on_over` is called once: the process has ended, and its output is where it belongs or its clients
-    stand still. `on_idle` is called when the last client has gone, which may be later."""
+    """`on_drained` is called once: the process has ended and all its output has been taken, before any client
+    sees the end. Then `on_over`, once: the output is where it belongs or its clients stand still. `on_idle` is
+    called when the last client has gone, which may be later."""
 
     def __init__(
         self,
@@ -29,10 +31,11 @@ class Owned:
         stdin: bool,
         stdin_once: bool,
         log: Log | None,
+        on_drained: Callable[[Owned], None],
         on_over: Callable[[Owned], None],
         on_idle: Callable[[], None],
     ) -> None:
-        self._loop, self._on_over, self._on_idle = loop, on_over, on_idle
+        self._loop, self._on_drained, self._on_over, self._on_idle = loop, on_drained, on_over, on_idle
         self.streams = Streams(
             loop,
             tty=tty,
@@ -46,6 +49,7 @@ class Owned:
         self.exit_code = 0
         self.ended_ns = 0
         self.over = False
+        self._is_drained = False
         self._timer = 0
 
     @property
@@ -70,9 +74,24 @@ class Owned:
 
     def _drained(self) -> None:
         self._loop.cancel(self._timer)
+        self._tell_drained()
         self.streams.finish()
         if not self.over:
             self._timer = self._loop.call_later(STALLED_S / _CHECKS, lambda: self._check(self.streams.pending, _CHECKS))
+
+    def _tell_drained(self) -> None:
+        if not self._is_drained:
+            self._is_drained = True
+            self._on_drained(self)
+
+    def end_now(self) -> None:
+        """Whatever it is at: it is over, and has been told so."""
+        if self.running:
+            self.exited(signal.SIGKILL)
+        if not self.over:
+            self.streams.cut()
+        self._tell_drained()
+        self._end()
 
     def _check(self, pending: int, left: int) -> None:
         now = self.streams.pending

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 import msgspec
 
 from hooper.api.builder import BuildRequest, Progress
 from hooper.api.engine import Engine
-from hooper.api.errors import Unsupported
+from hooper.api.errors import HooperError, Unsupported
 from hooper.api.model import Ulimit
 from hooper_api_docker.bodies import registry_config
 from hooper_api_docker.http import Request, Response
@@ -18,11 +19,15 @@ from hooper_api_docker.streams import JsonLines, consume_body
 _USE_CLASSIC = "Set DOCKER_BUILDKIT=0, or use the classic builder of your client."
 
 
+_KEPT_MESSAGES = 10_000
+
+
 class _ToClient(Progress):
-    """Sends a builder's progress on; a quiet build says nothing but its image."""
+    """Sends a builder's progress on; a quiet build says nothing but its image, or all if it fails."""
 
     def __init__(self, lines: JsonLines, quiet: bool) -> None:
         self._lines, self._quiet = lines, quiet
+        self._kept: deque[dict[str, Any]] = deque(maxlen=_KEPT_MESSAGES)
         self.told_success = self.told_id = False
         self.tagged: set[str] = set()
 
@@ -38,7 +43,14 @@ class _ToClient(Progress):
         await self.message({"aux": value})
 
     async def message(self, value: dict[str, Any]) -> None:
-        if not self._quiet:
+        if self._quiet:
+            self._kept.append(value)
+        else:
+            await self._lines.send(value)
+
+    async def fail(self) -> None:
+        """Sends what a quiet build has kept back, the latest of it."""
+        for value in self._kept:
             await self._lines.send(value)
 
     async def finish(self, image_id: str, tags: list[str]) -> None:
@@ -76,7 +88,11 @@ async def build(engine: Engine, request: Request) -> None:
 
         async def run() -> None:
             progress = _ToClient(lines, query.flag("q"))
-            image_id = await engine.builds.build(build_request, progress)
+            try:
+                image_id = await engine.builds.build(build_request, progress)
+            except HooperError:
+                await progress.fail()
+                raise
             await progress.finish(image_id, build_request.tags)
 
         await lines.run(run)

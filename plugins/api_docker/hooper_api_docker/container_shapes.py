@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -167,8 +168,8 @@ def network_settings(container: Container) -> Json:
     }
 
 
-def inspect(container: Container, version: tuple[int, int]) -> Json:
-    """The answer of GET /containers/{id}/json."""
+def inspect(container: Container, version: tuple[int, int], exec_ids: Sequence[str] = ()) -> Json:
+    """The answer of GET /containers/{id}/json. `exec_ids` are those of the execs that run."""
     shown_config = config(container.config)
     if version < (1, 44):
         shown_config.setdefault("MacAddress", next((e.mac_address for e in container.networks.values()), ""))
@@ -179,9 +180,9 @@ def inspect(container: Container, version: tuple[int, int]) -> Json:
         "Args": container.args,
         "State": state(container),
         "Image": container.image_id,
-        "ResolvConfPath": "",
-        "HostnamePath": "",
-        "HostsPath": "",
+        "ResolvConfPath": container.resolv_conf_path,
+        "HostnamePath": container.hostname_path,
+        "HostsPath": container.hosts_path,
         "LogPath": container.log_path,
         "Name": f"/{container.name}",
         "RestartCount": container.restart_count,
@@ -190,7 +191,7 @@ def inspect(container: Container, version: tuple[int, int]) -> Json:
         "MountLabel": "",
         "ProcessLabel": "",
         "AppArmorProfile": "",
-        "ExecIDs": None,
+        "ExecIDs": list(exec_ids) or None,
         "HostConfig": host_config(container.host_config),
         "GraphDriver": {"Data": None, "Name": container.driver},
         "Mounts": [mount(value) for value in container.mounts],

@@ -73,7 +73,7 @@ async def image_size(engine: Engine, container: Container) -> int:
 
 async def inspect(engine: Engine, request: Request, name: str) -> Response:
     container = await engine.containers.get(name)
-    answer = shapes.inspect(container, request.version)
+    answer = shapes.inspect(container, request.version, await engine.containers.exec_ids(container.id))
     if request.query.flag("size"):
         answer["SizeRw"], answer["SizeRootFs"] = 0, await image_size(engine, container)
     return Response(200, answer)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from hooper.api.errors import HooperError
+from typing import Any
+
+from hooper.api.errors import HooperError, StepFailed
 
 STATUS = {
     "invalid-argument": 400,
     "start-failed": 400,
+    "step-failed": 400,
     "unauthorized": 401,
     "forbidden": 403,
     "not-found": 404,
@@ -42,5 +45,17 @@ def status_of(error: BaseException) -> int:
 def message_of(error: BaseException) -> str:
     """What clients show: what: why, then the remedy on its own line."""
     if isinstance(error, HooperError):
-        return str(error)
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        text = str(error)
+    else:
+        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    # Names of files may have bytes that no text has.
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def in_band(error: BaseException) -> dict[str, Any]:
+    """The error as the last message of a progress stream; the code of a build's command is the client's exit code."""
+    text = message_of(error)
+    detail: dict[str, Any] = {"message": text}
+    if isinstance(error, StepFailed):
+        detail = {"code": error.exit_code, **detail}
+    return {"errorDetail": detail, "error": text}

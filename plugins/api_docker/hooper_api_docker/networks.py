@@ -19,7 +19,7 @@ from hooper_api_docker.times import rfc3339
 Json = dict[str, Any]
 
 
-_POOL_NAMES = {"subnet": "Subnet", "ip_range": "IPRange", "gateway": "Gateway"}
+_POOL_NAMES = {"subnet": "Subnet", "ip_range": "IPRange", "gateway": "Gateway", "auxiliary": "AuxiliaryAddresses"}
 _BODY_NAMES = {
     "name": "Name",
     "driver": "Driver",
@@ -36,6 +36,7 @@ class IpamPool(msgspec.Struct, kw_only=True, rename=_POOL_NAMES):
     subnet: str | None = None
     ip_range: str | None = None
     gateway: str | None = None
+    auxiliary: dict[str, str] | None = None
 
 
 class Ipam(DockerStruct, kw_only=True):
@@ -99,8 +100,12 @@ def shape(network: Network, endpoints: Sequence[Endpoint] = ()) -> Json:
 
 
 def _pool(pool: Pool) -> Json:
-    shown = {"Subnet": pool.subnet, "IPRange": pool.ip_range, "Gateway": pool.gateway}
+    shown: Json = msgspec.to_builtins(IpamPool(**msgspec.structs.asdict(pool)))
     return {key: value for key, value in shown.items() if value}
+
+
+def _wanted(pool: IpamPool) -> Pool:
+    return Pool(pool.subnet or "", pool.gateway or "", pool.ip_range or "", pool.auxiliary or {})
 
 
 def _endpoint(endpoint: Endpoint) -> Json:
@@ -132,7 +137,7 @@ async def create(engine: Engine, request: Request) -> Response:
         name=body.name,
         driver=body.driver or "bridge",
         created=0.0,
-        pools=[Pool(pool.subnet or "", pool.gateway or "", pool.ip_range or "") for pool in pools],
+        pools=[_wanted(pool) for pool in pools],
         options=body.options or {},
         labels=body.labels or {},
         internal=bool(body.internal),

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import anyio
 import msgspec
 
-from hooper_api_docker.errors import ClientGone, message_of, unwrap
+from hooper_api_docker.errors import ClientGone, in_band, unwrap
 from hooper_api_docker.http import JSON, Request
 
 T = TypeVar("T")
@@ -57,8 +57,7 @@ class JsonLines:
             error = unwrap(raised)
             if isinstance(error, ClientGone) or not self._request.begun:
                 raise error from None
-            text = message_of(error)
-            await self.send({"errorDetail": {"message": text}, "error": text})
+            await self.send(in_band(error))
         if not self._request.begun:
             await self._request.begin(JSON)
         await self._request.end()
