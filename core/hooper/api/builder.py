@@ -108,7 +108,7 @@ class SourceEntry(msgspec.Struct, frozen=True):
     """What `list_sources` says of a file: enough for a cache key and for pattern matching."""
 
     path: str
-    """Relative, "/" between parts."""
+    """Relative, "/" between parts; bytes that are not UTF-8 are surrogates, as in all of Python's file names."""
     kind: str
     """file, directory, symlink or other."""
     digest: str

@@ -81,10 +81,10 @@ class _Copy:
         into = self._into_directory()
         for source, tree in zip(self._sources, trees, strict=True):
             for path in source["paths"]:
-                self._one(tree, path, into)
+                self._one(tree, os.fsencode(path), into)
 
-    def _one(self, tree: int, path: str, into: bool) -> None:
-        raw = os.fsencode(path)
+    def _one(self, tree: int, raw: bytes, into: bool) -> None:
+        path = os.fsdecode(raw)
         try:
             fd = open_in_root(tree, raw, os.O_RDONLY | os.O_NONBLOCK)
         except (FileNotFoundError, NotADirectoryError):
@@ -125,7 +125,7 @@ class _Copy:
 def copy_files(arguments: Mapping[str, Any], fds: Sequence[int]) -> None:
     """Worker: COPY and ADD, by `hooper.api.builder.CopyStep`.
 
-    The target is named by `mounts` or `root`, and so is each of `sources` with its `paths`; further
+    The target is named by `mounts` or `root`, and so is each of `sources` with its `paths` (text or bytes); further
     `destination`, `chown`, `chmod`, `keep_owner` and `unpack`. NotFound names a source that is missing.
     """
     private_namespace()

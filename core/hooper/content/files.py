@@ -83,7 +83,7 @@ def stat_path(arguments: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any
     name, status = _go_to(path)
     link = ""
     if stat.S_ISLNK(status.st_mode):
-        link = os.path.realpath(os.fsdecode(name))
+        link = os.path.realpath(name).decode("utf-8", "replace")
     whole, nanoseconds = divmod(status.st_mtime_ns, 1_000_000_000)
     time = f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%dT%H:%M:%S}"
     fraction = f".{nanoseconds:09d}".rstrip("0") if nanoseconds else ""

@@ -60,24 +60,26 @@ def _opened(fd: int, path: bytes) -> Iterator[tuple[bytes, str, str]]:
             yield from _entries(fd, raw, path + b"/" + raw if path else raw)
 
 
-def list_tree(arguments: Mapping[str, Any], fds: Sequence[int]) -> list[list[str]]:
-    """Worker: [path, kind, digest] (see `hooper.api.builder.SourceEntry`) of all that is at and below `paths`.
+def list_tree(arguments: Mapping[str, Any], fds: Sequence[int]) -> list[tuple[bytes, str, str]]:
+    """Worker: (path, kind, digest) (see `hooper.api.builder.SourceEntry`) of all that is at and below `paths`.
 
-    The tree is named by `mounts` or `root`. A path that is a symlink is followed, within the tree; those
+    Paths are bytes, since they need not be UTF-8; `paths` may be too. The tree is named by `mounts` or `root`. A path that is a symlink is followed, within the tree; those
     below are not. NotFound names a path that is missing.
     """
     private_namespace()
     tree = open_tree(arguments)
-    found: dict[bytes, list[str]] = {}
+    found: dict[bytes, tuple[bytes, str, str]] = {}
     for path in arguments["paths"]:
-        raw = os.fsencode(path.strip("/"))
+        raw = os.fsencode(path).strip(b"/")
         try:
             fd = open_in_root(tree, raw, os.O_RDONLY | os.O_NONBLOCK)
         except (FileNotFoundError, NotADirectoryError):
-            raise NotFound(f"{path} is not there", "no such file or directory", "Is it spelled right?") from None
+            raise NotFound(
+                f"{os.fsdecode(path)} is not there", "no such file or directory", "Is it spelled right?"
+            ) from None
         except OSError as error:
-            raise InvalidArgument(f"cannot read {path}", error.strerror or str(error)) from error
+            raise InvalidArgument(f"cannot read {os.fsdecode(path)}", error.strerror or str(error)) from error
         for entry, kind, digest in _opened(fd, b"/".join(part for part in raw.split(b"/") if part not in (b"", b"."))):
-            found[entry] = [os.fsdecode(entry), kind, digest]
+            found[entry] = entry, kind, digest
         os.close(fd)
     return [found[path] for path in sorted(found)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,11 @@ def _root(place: Place) -> dict[str, Any]:
     if isinstance(place, Path):
         return {"root": str(place)}
     return {"mounts": msgspec.to_builtins(list(place))}
+
+
+def _encoded(paths: Sequence[str]) -> list[bytes]:
+    """Names need not be UTF-8: they travel as bytes, and are Python's file names elsewhere."""
+    return [os.fsencode(path) for path in paths]
 
 
 _LISTINGS = 64
@@ -51,15 +57,15 @@ class BuildFiles:
         await self._call("unpack_archive", _root(directory), (archive,))
 
     async def list(self, place: Place, paths: Sequence[str]) -> list[SourceEntry]:
-        rows = await self._call("list_tree", {**_root(place), "paths": list(paths)})
-        return [SourceEntry(*row) for row in rows]
+        rows = await self._call("list_tree", {**_root(place), "paths": _encoded(paths)})
+        return [SourceEntry(os.fsdecode(path), kind, digest) for path, kind, digest in rows]
 
     async def copy(
         self, target: Sequence[Mount], sources: Sequence[tuple[Place, Sequence[str]]], step: CopyStep
     ) -> None:
         arguments = {
             **_root(target),
-            "sources": [{**_root(place), "paths": list(paths)} for place, paths in sources],
+            "sources": [{**_root(place), "paths": _encoded(paths)} for place, paths in sources],
             "destination": step.destination,
             "chown": step.chown,
             "chmod": step.chmod,

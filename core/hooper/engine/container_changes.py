@@ -31,7 +31,7 @@ def changes(arguments: dict[str, Any], fds: Sequence[int]) -> list[tuple[str, in
         else:
             found[f"/{name}"] = MODIFIED if os.path.lexists(f"/{name}") else ADDED
         _add_parents(found, folder)
-    return sorted(found.items())
+    return sorted((os.fsencode(path).decode("utf-8", "replace"), kind) for path, kind in found.items())
 
 
 def _add_parents(found: dict[str, int], folder: str) -> None:

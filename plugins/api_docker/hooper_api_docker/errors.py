@@ -10,7 +10,7 @@ STATUS = {
     "invalid-argument": 400,
     "start-failed": 400,
     "step-failed": 400,
-    "unauthorized": 401,
+    "unauthorized": 500,
     "forbidden": 403,
     "not-found": 404,
     "conflict": 409,
@@ -22,7 +22,8 @@ STATUS = {
     "internal": 500,
 }
 """By `HooperError.kind`. Docker answers a failing registry with 500; 503 says the same, and that trying
-again may help."""
+again may help. A registry that refuses credentials is 500 too, as Docker has it: at a 401 clients ask for
+a password, which only `POST /auth` wants."""
 
 
 class ClientGone(Exception):

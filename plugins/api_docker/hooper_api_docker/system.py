@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from hooper.api.engine import Engine
-from hooper.api.errors import NotFound
+from hooper.api.errors import NotFound, Unauthorized
+from hooper_api_docker.errors import message_of
 from hooper_api_docker.http import Request, Response
 from hooper_api_docker.router import MAX_VERSION, MIN_VERSION, version_text
 
@@ -137,7 +138,10 @@ async def auth(engine: Engine, request: Request) -> Response:
     data = await request.body()
     check_content_type(request)
     host, credentials = login(data)
-    token = await engine.images.login(host, credentials)
+    try:
+        token = await engine.images.login(host, credentials)
+    except Unauthorized as error:
+        return Response(401, {"message": message_of(error)})
     return Response(200, {"IdentityToken": token, "Status": "Login Succeeded"})
 
 
