@@ -239,9 +239,49 @@ async def test_a_cancelled_pull_leaves_no_half_layer(host: Host) -> None:
 
             await host.images.pull(f"{registry.host}/app:1", sink)
         assert scope.cancelled_caught
-        assert host.rows("images") == host.rows("leases") == 0
+        assert host.rows("images") == 0
         assert not any(key.startswith("extract-") for key in host.tars.snapshots)
         await host.images.pull(f"{registry.host}/app:1", host.sink)
+
+
+async def broken_off(host: Host, registry: Registry) -> str:
+    """The name of an image whose pull failed when its first layer was in place."""
+    name = f"{registry.host}/app:1"
+
+    async def sink(message: dict[str, Any]) -> None:
+        if message["status"] == "Pull complete":
+            raise Unavailable("the registry went away")
+
+    await Pushed().push(registry.host, "app", "1")
+    with pytest.raises(Unavailable, match="went away"):
+        await host.images.pull(name, sink)
+    return name
+
+
+async def test_finished_layers_of_a_failed_pull_wait_for_the_next(host: Host) -> None:
+    async with Registry() as registry:
+        name = await broken_off(host, registry)
+        assert (await host.images.collector.collect()).layers == []
+        host.images.collector.forget_leases()  # as a new daemon does
+        assert (await host.images.collector.collect()).layers == []
+        await host.images.pull(name, host.sink)
+        assert host.statuses().count("Already exists") >= 1
+        assert host.tars.applied == len(LAYERS)
+        assert host.rows("leases") == 0
+        await host.images.remove(name)
+        assert host.rows("layers") == host.rows("blobs") == 0
+
+
+async def test_what_a_failed_pull_left_goes_with_prune_or_time(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Registry() as registry:
+        await broken_off(host, registry)
+        assert (await host.images.prune({})).space >= len(LAYERS[0])
+        assert host.rows("layers") == host.rows("blobs") == host.rows("leases") == 0
+        await broken_off(host, registry)
+        later = time.time() + 3601
+        monkeypatch.setattr("hooper.engine.gc.time.time", lambda: later)
+        assert len((await host.images.collector.collect()).layers) >= 1
+        assert host.rows("layers") == host.rows("blobs") == host.rows("leases") == 0
 
 
 async def test_pull_errors_come_before_progress(host: Host) -> None:

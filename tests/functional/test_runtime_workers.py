@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
-import anyio.to_thread
 import pytest
 
+from hooper.api.driver import HostInfo
 from hooper.api.errors import Conflict, Internal
+from hooper.runtime.client import Launcher
 from hooper.runtime.workers import WorkerServer
 
 pytestmark = pytest.mark.anyio
@@ -23,11 +24,13 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-async def workers(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[WorkerServer]:
+async def workers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[WorkerServer]:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    workers = WorkerServer()
+    launcher = Launcher([], [], HostInfo(True, 2, (6, 1), "amd64", tmp_path, tmp_path), None)
+    workers = WorkerServer(launcher.serve_calls)
     yield workers
     await workers.aclose()
+    await launcher.aclose()
 
 
 async def gone(pid: int) -> None:
@@ -41,11 +44,10 @@ async def test_arguments_and_result_are_the_same_values(workers: WorkerServer, v
     assert await workers.run("runtime_calls:echo", value) == value
 
 
-async def test_nothing_runs_before_the_first_call(workers: WorkerServer) -> None:
-    assert workers.pid == 0
+async def test_one_server_forks_every_call(workers: WorkerServer) -> None:
     first, server = await workers.run("runtime_calls:pids", {})
     second, again = await workers.run("runtime_calls:pids", {})
-    assert server == again == workers.pid
+    assert server == again
     assert len({first, second, server, os.getpid()}) == 4
 
 
@@ -121,15 +123,17 @@ async def test_calls_run_side_by_side(workers: WorkerServer) -> None:
 async def test_a_server_that_died_is_started_again(workers: WorkerServer) -> None:
     _, server = await workers.run("runtime_calls:pids", {})
     os.kill(server, signal.SIGKILL)
-    await anyio.to_thread.run_sync(os.waitid, os.P_PID, server, os.WEXITED | os.WNOWAIT)
+    await gone(server)
     _, another = await workers.run("runtime_calls:pids", {})
     assert another != server
 
 
-async def test_an_idle_server_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_idle_server_ends(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    workers = WorkerServer(idle_s=0.05)
+    launcher = Launcher([], [], HostInfo(True, 2, (6, 1), "amd64", tmp_path, tmp_path), None)
+    workers = WorkerServer(launcher.serve_calls, idle_s=0.05)
     _, server = await workers.run("runtime_calls:pids", {})
     await gone(server)
     assert await workers.run("runtime_calls:echo", {"a": 1}) == {"a": 1}
     await workers.aclose()
+    await launcher.aclose()

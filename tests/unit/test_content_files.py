@@ -163,7 +163,7 @@ def test_make_directory(tree: Path) -> None:
 
 
 def listing(root: Path, *paths: str) -> dict[str, tuple[str, str]]:
-    return {path: (kind, digest) for path, kind, digest in call(files.list_tree, root, paths=list(paths))}
+    return {os.fsdecode(path): (kind, digest) for path, kind, digest in call(files.list_tree, root, paths=list(paths))}
 
 
 def test_a_listing_has_what_is_at_and_below(tree: Path) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-import structlog
-
 from hooper.api.errors import InvalidArgument
+from hooper.api.imports import import_without
+
+structlog = import_without("structlog", "rich")  # it would print tracebacks with it: 4 MB
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 

@@ -29,7 +29,7 @@ class BuildLayers:
         self._held: set[str] = set()
 
     def hold(self, chain: str) -> None:
-        """Keeps a layer, with all below it, as long as the build lasts."""
+        """Keeps a layer, also one that is yet to come, with all below it, as long as the build lasts."""
         if chain and chain not in self._held:
             self._lease.add("layer", chain)
             self._held.add(chain)
@@ -58,21 +58,17 @@ class BuildLayers:
 
     async def keep(self, key: str, parent: str) -> Layer:
         """The snapshot `key`, prepared on the layer `parent` itself, as a layer."""
-        layer = await self._layers.adopt(key, parent)
-        self.hold(layer.chain_id)
-        return layer
+        return await self._layers.adopt(key, parent, self._lease)
 
     async def keep_onto(self, key: str, parent: str) -> Layer:
         """What the snapshot `key` changes, as a layer on `parent`, which is not what it was prepared on."""
         if isinstance(self._storage, Reparenting):
-            layer = await self._committed(key, parent, await self._storage.diff(key), self._storage)
-        else:
-            layer = await self._copied(key, parent)
-        self.hold(layer.chain_id)
-        return layer
+            return await self._committed(key, parent, await self._storage.diff(key), self._storage)
+        return await self._copied(key, parent)
 
     async def _committed(self, key: str, parent: str, result: LayerResult, storage: Reparenting) -> Layer:
         chain = chain_id(parent, result.diff_id)
+        self.hold(chain)
         async with self._locks.hold(chain):
             if existing := self._layers.get(chain):
                 await self._layers.discard(key)
@@ -88,12 +84,14 @@ class BuildLayers:
         with tempfile.TemporaryFile(dir=self._directory) as spool:
             result = await self._storage.diff(key, spool.fileno())
             await self._layers.discard(key)
-            if layer := self._layers.get(chain_id(parent, result.diff_id)):
+            chain = chain_id(parent, result.diff_id)
+            self.hold(chain)
+            if layer := self._layers.get(chain):
                 return layer
             os.lseek(spool.fileno(), 0, os.SEEK_SET)
             async with self.snapshot(parent) as (fresh, _):
                 await self._storage.apply(fresh, spool.fileno())
-                return await self._layers.adopt(fresh, parent)
+                return await self._layers.adopt(fresh, parent, self._lease)
 
     async def aclose(self) -> None:
         """Removes the views."""

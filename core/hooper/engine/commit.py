@@ -15,6 +15,7 @@ from hooper.api.reference import Reference
 from hooper.engine.changes import apply_changes
 from hooper.engine.clock import rfc3339
 from hooper.engine.core import Core
+from hooper.engine.layers import Lease, chain_id
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,6 @@ async def commit(core: Core, container: Container, wish: Commit) -> str:
     config = _config(wish.config or container.config)
     apply_changes(config, wish.changes)
     base = await core.images.get(container.image_id)
-    layer = await _layer(core, container, base.chain)
     now = rfc3339()
     step = History(
         created=now, created_by=" ".join([container.path, *container.args]), author=wish.author, comment=wish.comment
@@ -48,7 +48,10 @@ async def commit(core: Core, container: Container, wish: Commit) -> str:
         created=now,
         author=wish.author,
     )
-    image_id = await core.images.create_image(image, layer, tags, parent=base.id)
+    with core.images.layers.lease() as lease:
+        lease.add("layer", base.chain)
+        layer = await _layer(core, container, base.chain, lease)
+        image_id = await core.images.create_image(image, layer, tags, parent=base.id)
     core.emit(container, "commit", comment=wish.comment, imageID=image_id, imageRef=tags[0] if tags else "")
     return image_id
 
@@ -58,12 +61,16 @@ def _config(config: ContainerConfig) -> ImageConfig:
     return ImageConfig(**{name: getattr(config, name) for name in fields})
 
 
-async def _layer(core: Core, container: Container, parent: str) -> str:
-    """The container goes on with its own snapshot, so the changes are written out and applied to a new one."""
+async def _layer(core: Core, container: Container, parent: str, lease: Lease) -> str:
+    """The container goes on with its own snapshot, so the changes are written out and applied to a new one.
+
+    The lease keeps the layer until the image has it.
+    """
     scratch = core.host.data_root / "scratch"
     scratch.mkdir(mode=0o700, exist_ok=True)
     with tempfile.TemporaryFile(dir=scratch) as spool:
         result = await core.storage.diff(container.id, spool.fileno())
+        lease.add("layer", chain_id(parent, result.diff_id))
 
         @contextmanager
         def source() -> Iterator[int]:

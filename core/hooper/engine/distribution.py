@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
@@ -36,6 +36,7 @@ RegistryFor = Callable[[str], Awaitable[RegistryDriver]]
 """Gives the driver for a registry host."""
 
 _DOWNLOADS = 3
+_LEFT_SECONDS = 3600.0
 _CONFIG_MAX = 16 * 1024 * 1024
 
 
@@ -76,7 +77,7 @@ class Puller:
             wanted = parse_platform(platform)
             manifest, content = await self._choose(client, reference, top, wanted)
             await tell.say(sink, f"Pulling from {reference.path}", reference.digest or reference.tag)
-            with self._layers.lease() as lease:
+            with self._layers.lease() as lease, _left_for_another_try(lease):
                 for digest in (top.descriptor.digest, manifest.descriptor.digest, content.config.digest):
                     lease.add("blob", digest)
                 remote = await self._describe(client, reference, top, manifest, content)
@@ -85,6 +86,7 @@ class Puller:
                 if not self._is_present(remote):
                     await self._fetch_layers(client, remote, sink, lease)
                 newer = await self._record(remote)
+                lease.supersede()
         await tell.say(sink, f"Digest: {top.descriptor.digest}")
         verdict = "Downloaded newer image for" if newer else "Image is up to date for"
         await tell.say(sink, f"Status: {verdict} {reference.familiar}")
@@ -235,6 +237,18 @@ class Puller:
             if not remote.reference.digest:
                 self._images.tag(remote.reference, remote.id)
         return before != remote.id
+
+
+@contextmanager
+def _left_for_another_try(lease: Lease) -> Iterator[None]:
+    """Of a pull that breaks off, what has come stays for a while; an image that is damaged leaves nothing."""
+    try:
+        yield
+    except DataLoss:
+        raise
+    except BaseException:
+        lease.leave(_LEFT_SECONDS)
+        raise
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 import anyio
 
 from hooper.api.errors import InvalidArgument, NotFound, Unavailable
+from hooper.api.imports import import_without
 
 _TIMEOUT = 60.0
 """Seconds without a byte."""
@@ -22,6 +23,7 @@ async def download(url: str, directory: Path) -> Path:
     Its time is the server's Last-Modified, else the epoch, so that the same content makes the same layer.
     NotFound, InvalidArgument (other 4xx) or Unavailable say what the server said.
     """
+    import_without("httpx", "rich", "pygments")  # for a command line of its own: 5 MB
     import httpx
 
     name = posixpath.basename(unquote(urlsplit(url).path))

@@ -55,8 +55,11 @@ class LocalEngine(Engine):
 class Parts:
     """Makes drivers and closes them at the end."""
 
-    def __init__(self, host: HostInfo, database: Database, workers: WorkerServer, log: Any) -> None:
-        self.host, self.database, self.workers, self.log = host, database, workers, log
+    workers: WorkerServer
+    """Set before the first driver is made."""
+
+    def __init__(self, host: HostInfo, database: Database, log: Any) -> None:
+        self.host, self.database, self.log = host, database, log
         self.engine: LocalEngine | None = None
         self._open: list[Driver] = []
 
@@ -107,13 +110,13 @@ async def open_engine(config: Config, log: Any) -> AsyncIterator[tuple[LocalEngi
         database = Database(data_root / "hooper.db")
         stack.callback(database.close)
         host = host_info(data_root, exec_root)
-        workers = WorkerServer()
-        stack.push_async_callback(workers.aclose)
-        parts = Parts(host, database, workers, log)
-        stack.push_async_callback(parts.aclose)
         table = load_plugins(config["plugins.disabled"])
+        parts = Parts(host, database, log)
         selector = Selector(table, config, parts.make, host)
         launcher = await stack.enter_async_context(_launcher(selector, host, log))
+        parts.workers = WorkerServer(launcher.serve_calls)
+        stack.push_async_callback(parts.workers.aclose)
+        stack.push_async_callback(parts.aclose)
         tasks = await stack.enter_async_context(anyio.create_task_group())
         stack.callback(tasks.cancel_scope.cancel)
         engine = await _assemble(selector, parts, launcher, tasks, table, log)

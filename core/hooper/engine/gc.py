@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,6 +12,7 @@ import msgspec
 from hooper.api.errors import Conflict, DataLoss, NotFound
 from hooper.api.manifests import Index
 from hooper.api.storage import SnapshotKind, StorageDriver
+from hooper.engine.layers import LEFT
 from hooper.state.database import Database
 
 if TYPE_CHECKING:
@@ -48,12 +50,23 @@ class Collector:
         self._lock = anyio.Lock()
 
     def forget_leases(self) -> None:
-        """For a daemon that starts: whoever held them is gone."""
-        self._database.execute("DELETE FROM leases")
+        """For a daemon that starts: whoever held them is gone. What was left on purpose stays its time."""
+        self._database.execute(f"DELETE FROM leases WHERE owner NOT LIKE '{LEFT}%'")
+
+    def forget_left(self) -> None:
+        """Ends the leases on what failed work left for a later try, before their time."""
+        self._database.execute(f"DELETE FROM leases WHERE owner LIKE '{LEFT}%'")
+
+    def _forget_expired(self) -> None:
+        self._database.execute(
+            f"DELETE FROM leases WHERE owner LIKE '{LEFT}%' AND CAST(substr(owner, {len(LEFT) + 1}) AS INTEGER) < ?",
+            (time.time(),),
+        )
 
     async def collect(self) -> Collected:
         """Removes every layer and blob that nothing refers to. Several calls at once take turns."""
         async with self._lock:
+            self._forget_expired()
             layers, space = await self._sweep_layers()
             blobs, more = self._sweep_blobs()
             return Collected(layers, blobs, space + more)

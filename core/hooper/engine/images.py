@@ -64,6 +64,7 @@ class ImageService(Images):
     ) -> None:
         scratch = database.path.parent / "scratch"
         shutil.rmtree(scratch, ignore_errors=True)
+        collector.forget_leases()
         self.containers_using: Callable[[str], Sequence[tuple[str, str, bool]]] = _no_users
         self.layers = LayerStore(database, content, storage, storage_name)
         self.store = ImageStore(database, content)
@@ -167,6 +168,7 @@ class ImageService(Images):
             except Conflict:
                 continue
             removed += [record.deleted or record.untagged for record in records]
+        self.collector.forget_left()
         collected = await self.collector.collect()
         return Pruned([*removed, *collected.layers], collected.space)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, NamedTuple
@@ -74,6 +75,10 @@ class KeyedLocks:
                 del self._locks[key]
 
 
+LEFT = "left-until:"
+"""Begins the owner of a lease that its owner left; the time follows, in seconds since the epoch."""
+
+
 class Lease:
     """Keeps what it names from being collected."""
 
@@ -86,6 +91,28 @@ class Lease:
 
     def release(self) -> None:
         self._database.execute("DELETE FROM leases WHERE owner=?", (self._owner,))
+
+    def leave(self, seconds: float) -> None:
+        """Goes on without its owner, for what is there of all that it names: a later try may use that.
+
+        It ends after so many seconds, or with `Collector.forget_left`, or with `supersede`.
+        """
+        with self._database.transaction():
+            self._database.execute(
+                "DELETE FROM leases WHERE owner=? AND name NOT IN"
+                " (SELECT chain_id FROM layers UNION SELECT digest FROM blobs)",
+                (self._owner,),
+            )
+            left = f"{LEFT}{int(time.time() + seconds)}:{self._owner}"
+            self._database.execute("UPDATE leases SET owner=? WHERE owner=?", (left, self._owner))
+
+    def supersede(self) -> None:
+        """Ends the leases that earlier owners left on what this one names: the work is done."""
+        self._database.execute(
+            f"DELETE FROM leases WHERE owner LIKE '{LEFT}%' AND (kind, name) IN"
+            " (SELECT kind, name FROM leases WHERE owner=?)",
+            (self._owner,),
+        )
 
 
 class LayerStore:

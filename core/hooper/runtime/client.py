@@ -78,6 +78,10 @@ class Launcher:
             theirs.close()
         return MonitorClient(ours, spawned=True)
 
+    async def serve_calls(self, channel: socket.socket) -> None:
+        """Forks a worker server on the other side of `channel`, which stays the caller's."""
+        await self._send(wire.encode(p.ServeCalls()), [channel.fileno()])
+
     async def aclose(self) -> None:
         """Ends the launcher; monitors go on. Harmless if there is none."""
         if self._channel is not None:

@@ -1,5 +1,7 @@
 """The fork server: a small process that has imported backends and log drivers, and forks monitors.
 
+It also forks the worker server, which then shares what it has imported.
+
     python -m hooper.runtime.launcher FD CONFIG
 
 FD is its end of the daemon's pair, CONFIG a `LauncherConfig` as JSON. It ends when the daemon's end is
@@ -14,7 +16,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -23,7 +25,9 @@ from hooper.api.driver import HostInfo
 from hooper.api.errors import HooperError, Internal, to_wire
 from hooper.api.isolation import IsolationBackend
 from hooper.runtime import monitor, wire
-from hooper.runtime.protocol import Done, DriverReference, Failed, LauncherConfig
+from hooper.runtime.protocol import Done, DriverReference, Failed, LauncherConfig, ServeCalls
+
+_SERVE_CALLS = wire.encode(ServeCalls())
 
 
 def load(reference: DriverReference) -> Any:
@@ -75,14 +79,17 @@ class Launcher:
             if received is None:
                 return
             data, fds = received
-            self._fork(data, fds)
+            if data == _SERVE_CALLS:
+                self._fork(self._become_worker_server, data, fds)
+            else:
+                self._fork(self._become_monitor, data, fds)
             wire.close_all(fds)
 
-    def _fork(self, data: bytes, fds: list[int]) -> None:
+    def _fork(self, become: Callable[[bytes, list[int]], None], data: bytes, fds: list[int]) -> None:
         try:
             pid = os.fork()
         except OSError as error:
-            cause = Internal("cannot fork a monitor", error.strerror or str(error), "Free memory or raise pids.max.")
+            cause = Internal("cannot fork", error.strerror or str(error), "Free memory or raise pids.max.")
             with socket.socket(fileno=os.dup(fds[0])) as pair:
                 wire.send(pair, wire.encode(Failed(error=to_wire(cause))))
             return
@@ -90,19 +97,26 @@ class Launcher:
             return
         code = 1
         try:
-            self._become_monitor(data, fds)
+            self._channel.close()
+            become(data, fds)
             code = 0
         finally:
             os._exit(code)
 
     def _become_monitor(self, data: bytes, fds: list[int]) -> None:
-        self._channel.close()
         os.setsid()
         # A monitor outlives the daemon: it must not hold the daemon's streams open.
         for number in range(3):
             os.dup2(self._null, number)
         channel = socket.socket(fileno=fds.pop(0))
         monitor.main(channel, data, fds, self._backends, self._log_drivers)
+
+    def _become_worker_server(self, _: bytes, fds: list[int]) -> None:
+        # Imported here alone: the launcher and its monitors stay small.
+        from hooper.runtime import worker_server
+
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        worker_server.serve(socket.socket(fileno=fds.pop(0)))
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -10,7 +10,8 @@ descriptor, and the datagram is empty.
     daemon <────> monitor               a pair that goes along with Spawn; a fork that fails is told there,
                                         as Failed (id 0); later daemons connect to `monitor.sock` in the
                                         container's directory and begin with Hello
-    daemon ──Call──> worker server      one long-lived pair
+    daemon ──ServeCalls──> launcher     with the worker server's end of a long-lived pair
+    daemon ──Call──> worker server      on that pair
     daemon <──Return/Failed── worker    a pair that goes along with Call; closing it kills the worker
 """
 
@@ -256,6 +257,10 @@ class ExecExited(Message, kw_only=True):
 
 
 # --- workers --------------------------------------------------------------------------------------
+
+
+class ServeCalls(Message, kw_only=True):
+    """Daemon to launcher: fork a worker server. Descriptor: its end of a pair for Calls."""
 
 
 class Call(Message, kw_only=True):

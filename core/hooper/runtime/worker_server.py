@@ -1,8 +1,6 @@
 """The fork server of workers: one fresh process a call, from one that has imported the function's module.
 
-    python -m hooper.runtime.worker_server FD
-
-It ends, and its workers with it, when the daemon's end of FD is closed. A worker is killed, with its
+It is forked from the launcher. It ends, and its workers with it, when the daemon's end of its channel is closed. A worker is killed, with its
 process group, when the daemon's end of its own pair is closed.
 """
 
@@ -151,14 +149,9 @@ def _complain(error: BaseException) -> None:
     sys.stderr.flush()
 
 
-def main(arguments: Sequence[str]) -> None:
+def serve(channel: socket.socket) -> None:
     """The process."""
+    os.setsid()
     wire.name_process("hooper-workers")
-    channel = socket.socket(fileno=int(arguments[0]))
-    os.set_inheritable(channel.fileno(), False)
-    gc.collect()
+    gc.enable()
     Server(channel).serve()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
-import sys
-from collections.abc import Mapping, Sequence
+import socket
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-import anyio
-import anyio.to_thread
 import msgspec
 
 from hooper.api.errors import Internal, from_wire
@@ -24,22 +21,21 @@ IDLE_S = 60.0
 _decoder = wire.decoder(p.Return | p.Failed)
 
 
-class WorkerServer:
-    """Runs calls in forks of a process of its own, which is started by the first one."""
+Starter = Callable[[socket.socket], Awaitable[None]]
+"""Makes a process that serves calls on a socket; the caller still closes its own: `Launcher.serve_calls`."""
 
-    def __init__(self, idle_s: float = IDLE_S) -> None:
-        self._idle_s = idle_s
+
+class WorkerServer:
+    """Runs calls in forks of a process of its own, which is made for the first one."""
+
+    def __init__(self, start: Starter, idle_s: float = IDLE_S) -> None:
+        self._starter, self._idle_s = start, idle_s
         self._channel: Channel | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._starting = asyncio.Lock()
         self._slots = asyncio.Semaphore(2 * (os.cpu_count() or 1))
         self._running = 0
         self._idle: asyncio.TimerHandle | None = None
         self._ending: set[asyncio.Task[None]] = set()
-
-    @property
-    def pid(self) -> int:
-        """Of the server; 0 if there is none."""
-        return self._process.pid if self._process else 0
 
     async def run(self, function: str, arguments: Mapping[str, Any], fds: Sequence[int] = ()) -> Any:
         """See `hooper.api.driver.Workers`."""
@@ -57,11 +53,8 @@ class WorkerServer:
         """Ends the server and the calls that still run. Harmless if there is none."""
         self._cancel_idle()
         channel, self._channel = self._channel, None
-        process, self._process = self._process, None
         if channel is not None:
             channel.close()
-        if process is not None:
-            await anyio.to_thread.run_sync(_end, process)
 
     async def _run(self, function: str, arguments: bytes, fds: Sequence[int]) -> Any:
         ours, theirs = wire.pair()
@@ -91,8 +84,7 @@ class WorkerServer:
     async def _send(self, data: bytes, fds: Sequence[int]) -> None:
         for _ in range(2):
             if self._channel is None or self._channel.closed:
-                await self.aclose()
-                self._start()
+                await self._start()
             assert self._channel is not None
             try:
                 await self._channel.send(data, fds)
@@ -102,17 +94,14 @@ class WorkerServer:
                 return
         raise Internal("cannot run a worker", "the worker server ends as soon as it is asked for something")
 
-    def _start(self) -> None:
-        ours, theirs = wire.pair()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "hooper.runtime.worker_server", str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
-        self._channel = Channel(ours, lambda _, fds: wire.close_all(fds), lambda: None)
+    async def _start(self) -> None:
+        async with self._starting:
+            if self._channel is not None and not self._channel.closed:
+                return
+            ours, theirs = wire.pair()
+            with theirs:
+                await self._starter(theirs)
+            self._channel = Channel(ours, lambda _, fds: wire.close_all(fds), lambda: None)
 
     def _cancel_idle(self) -> None:
         if self._idle is not None:
@@ -128,11 +117,3 @@ class WorkerServer:
 def _settle(answer: asyncio.Future[p.Message], message: p.Message) -> None:
     if not answer.done():
         answer.set_result(message)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    try:
-        process.wait(5)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

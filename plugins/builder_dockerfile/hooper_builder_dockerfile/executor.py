@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from hooper.api.builder import BuildRequest, BuildServices, BuildState, Progress, RunStep
-from hooper.api.errors import HooperError, NotFound
+from hooper.api.errors import HooperError
 from hooper_builder_dockerfile import instructions as ins
 from hooper_builder_dockerfile.arguments import Arguments
 from hooper_builder_dockerfile.configure import configure, working_directory
@@ -77,15 +77,16 @@ class Executor:
             return Scope(earlier.state, self._escape, platform, author=earlier.author)
         if stage.base == "scratch":
             return Scope(await self._services.scratch(platform), self._escape, platform)
-        return Scope(await self._image(stage.base, platform, stage.start.location), self._escape, platform)
+        try:
+            return Scope(await self._image(stage.base, platform), self._escape, platform)
+        except HooperError as error:
+            error.what = f"{stage.start.location}: {error.what}"
+            raise
 
-    async def _image(self, reference: str, platform: str, location: Location) -> BuildState:
+    async def _image(self, reference: str, platform: str) -> BuildState:
         found = self._images.get((reference, platform))
         if found is None:
-            try:
-                found = await self._services.image(reference, platform, self._request.pull)
-            except NotFound as error:
-                raise NotFound(f"{location}: {error.what}", error.why, error.remedy) from error
+            found = await self._services.image(reference, platform, self._request.pull)
             self._images[reference, platform] = found
         return found
 
@@ -204,13 +205,22 @@ class Executor:
                 f"Earlier stages have the numbers 0 to {stage.index - 1}." if stage.index else "No stage is earlier.",
             )
         if source is None:
-            return (await self._image(step.source_stage, stage.platform or self._request.platform, step.location)).chain
+            return (await self._copied_image(step, stage)).chain
         if source.index not in self._done:
             raise Fault(
                 f"the trigger of {stage.base} copies from stage {step.source_stage}, which nothing else needs",
                 "Name that stage with COPY --from in this Dockerfile as well.",
             )
         return self._done[source.index].state.chain
+
+    async def _copied_image(self, step: ins.Transfer, stage: Stage) -> BuildState:
+        try:
+            return await self._image(step.source_stage, stage.platform or self._request.platform)
+        except HooperError as error:
+            names = ", ".join(s.start.name for s in self._all[: stage.index] if s.start.name) or "none has a name"
+            error.what = f"invalid from flag value {step.source_stage}: {error.what}"
+            error.remedy = f"No earlier stage is named {step.source_stage} either (there are: {names})."
+            raise
 
     # --- the cache ------------------------------------------------------------------------------------
 

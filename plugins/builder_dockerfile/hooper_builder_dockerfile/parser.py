@@ -61,6 +61,8 @@ class _Line:
     def words(self) -> tuple[str, ...]:
         """The JSON form or what stands between blanks."""
         words = self.json_words()
+        if words is None and self.rest.startswith('["'):
+            raise Fault(f"{self.keyword}: this is no JSON array: {self.rest}", f'Write {self.keyword} ["…", "…"].')
         return tuple(self.rest.split()) if words is None else words
 
     def one(self) -> str:

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 import anyio
 
 from hooper.api.errors import HooperError, Unavailable
+from hooper.api.imports import import_without
 from hooper_registry_http.config import HttpConfig, is_insecure, is_loopback
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Transport:
     """
 
     def __init__(self, host: str, config: HttpConfig) -> None:
+        import_without("httpx", "rich", "pygments")  # for a command line of its own: 5 MB
         import httpx
 
         self.host, self._config = host, config

@@ -1,0 +1,113 @@
+"""A recipe that is wrong: one clear error that names file and line, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from support import Hooper, context_tar
+
+pytestmark = pytest.mark.root
+
+MISTAKES = {
+    "unknown instruction": ("FROM busybox\nRNU true\n", "Dockerfile:2: ", "Did you mean RUN?"),
+    "missing source": ("FROM busybox\nRUN true\nCOPY missing /x\n", "Dockerfile:3: ", "stat missing"),
+    "missing source of a pattern": ("FROM busybox\nADD *.zip /x/\n", "Dockerfile:2: ", "*.zip"),
+    "source outside": ("FROM busybox\nCOPY ../x /x\n", "Dockerfile:2: ", "forbidden path outside the build context"),
+    "no FROM": ("RUN true\n", "Dockerfile:1: ", "Only ARG may stand before the first FROM."),
+    "unknown flag": ("FROM busybox\nCOPY --chwon=1 a /a\n", "Dockerfile:2: ", "Did you mean --chown?"),
+    "flag without value": ("FROM busybox\n\nCOPY --chown a /a\n", "Dockerfile:3: ", "--chown=VALUE"),
+    "JSON of numbers": ('FROM busybox\nRUN ["echo", 1]\n', "Dockerfile:2: ", "strings only"),
+    "JSON cut short": ('FROM busybox\nCOPY ["a", "/a"\n', "Dockerfile:2: ", "no JSON array"),
+    "SHELL without JSON": ("FROM busybox\nSHELL sh -c\n", "Dockerfile:2: ", "JSON form"),
+    "unknown stage by number": ("FROM busybox\nCOPY --from=3 /a /a\n", "Dockerfile:2: ", "index out of bounds"),
+    "unknown stage by name": (
+        "FROM busybox AS one\nFROM busybox\nCOPY --from=127.0.0.1:1/none /a /a\n", "Dockerfile:3: ", "there are: one",
+    ),
+    "unknown image": ("ARG X\nFROM 127.0.0.1:1/none\n", "Dockerfile:2: ", "127.0.0.1:1"),
+    "no command": ("FROM busybox\nRUN\n", "Dockerfile:2: ", "RUN requires a command"),
+    "unknown user": ("FROM busybox\nCOPY --chown=nobody-here a /a\n", "Dockerfile:2: ", "nobody-here"),
+    "directory in the way": ("FROM busybox\nCOPY a /bin/sh/x\n", "Dockerfile:2: ", "/bin"),
+    "empty": ("", "Dockerfile:1: ", "file with no instructions"),
+    "only comments": ("# nothing\n\n", "Dockerfile:1: ", "file with no instructions"),
+    "endless heredoc": ("FROM busybox\nRUN <<EOF\ntrue\n", "Dockerfile:2: ", "EOF"),
+}  # fmt: skip
+
+
+def leftovers(engine: Hooper) -> list[str]:
+    """Directories and snapshots that only a build under way has."""
+    places = [engine.data_root / "builds", engine.data_root / "containers", engine.exec_root / "containers"]
+    found = [str(path) for place in places if place.is_dir() for path in place.iterdir()]
+    with sqlite3.connect(f"file:{engine.data_root}/hooper.db?mode=ro", uri=True) as database:
+        found += [row[0] for row in database.execute("SELECT key FROM driver_state WHERE key LIKE 'snapshot/build-%'")]
+        found += [row[2] for row in database.execute("SELECT * FROM leases")]
+    database.close()
+    return found
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_names_its_line_and_leaves_nothing(clean: Hooper, tmp_path: Path, mistake: str) -> None:
+    dockerfile, place, text = MISTAKES[mistake]
+    (tmp_path / "Dockerfile").write_text(dockerfile)
+    (tmp_path / "a").write_text("a")
+    images = clean.docker("images", "-aq").stdout
+    for client in (clean.docker, clean.hooper):
+        done = client("build", str(tmp_path), check=False)
+        assert done.returncode == 1
+        assert done.stderr.count(place) == 1 and text in done.stderr, done.stderr
+        assert "Traceback" not in done.stderr
+    assert clean.docker("images", "-aq").stdout == images
+    assert leftovers(clean) == []
+
+
+def test_a_dockerfile_that_is_not_there(clean: Hooper, tmp_path: Path) -> None:
+    for client in (clean.docker, clean.hooper):
+        done = client("build", "-f", str(tmp_path / "nope"), str(tmp_path), check=False)
+        assert done.returncode == 1 and "nope" in done.stderr
+    status, content = clean.request("POST", "/build?dockerfile=nope", context_tar({"a": "a"}))
+    assert (status, content["message"].splitlines()[0]) == (404, "Cannot locate specified Dockerfile: nope")
+    assert leftovers(clean) == []
+
+
+@pytest.mark.parametrize("quiet", [[], ["-q"]])
+def test_a_failing_command_gives_its_code(clean: Hooper, tmp_path: Path, quiet: list[str]) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM busybox\nRUN echo seen; exit 42\n")
+    for client in (clean.docker, clean.hooper):
+        done = client("build", *quiet, str(tmp_path), check=False)
+        assert done.returncode == 42, done.stderr
+        assert "The command '/bin/sh -c echo seen; exit 42' returned a non-zero code: 42" in done.stderr
+        assert "\nseen\n" in (done.stderr if quiet else done.stdout)
+    assert leftovers(clean) == []
+
+
+def test_names_that_are_not_utf8(clean: Hooper, tmp_path: Path) -> None:
+    """Through a client's archive, a pattern, a directory, another stage, and out again."""
+    os.mkdir(os.fsencode(tmp_path) + b"/d")
+    for name in (b"caf\xe9.txt", b"d/\xff\xfe", b"d/\xc3\xa9"):
+        with open(os.fsencode(tmp_path) + b"/" + name, "wb") as file:
+            file.write(name)
+    os.symlink(b"\xff\xfe", os.fsencode(tmp_path) + b"/d/link\xe8")
+    (tmp_path / "Dockerfile").write_text(
+        "FROM busybox AS one\nCOPY *.txt /t/\nCOPY d /d\nRUN cp /t/* /d/\n"
+        "FROM busybox\nCOPY --from=one /d /d\nADD --chown=5 d/* /e/\n"
+    )
+    wanted = b"/d/\xc3\xa9\n/d/caf\xe9.txt\n/d/link\xe8\n/d/\xff\xfe\n/e/\xc3\xa9\n/e/link\xe8\n/e/\xff\xfe\n"
+    for client in (clean.docker, clean.hooper):
+        client("build", "-t", "names", "--no-cache", str(tmp_path))
+        client("build", "-t", "names", str(tmp_path))
+        shown = client("run", "--rm", "names", "sh", "-c", "ls -d /d/* /e/* | od -An -v -tx1").stdout
+        assert bytes.fromhex(shown.replace("\n", "")) == wanted
+        container = client("create", "--name", "n1", "names").stdout.strip()
+        out = f"{tmp_path}-out"
+        client("cp", "n1:/d", out)
+        assert sorted(os.listdir(os.fsencode(out))) == [b"caf\xe9.txt", b"link\xe8", b"\xc3\xa9", b"\xff\xfe"]
+        client("cp", out, "n1:/back")
+        changed = client("diff", container).stdout.splitlines()
+        assert "A /back" in changed and "A /back/caf\ufffd.txt" in changed
+        client("rm", "n1")
+        shutil.rmtree(os.fsencode(out))
+    clean.docker("rmi", "names")
