@@ -95,16 +95,17 @@ def test_names_that_are_not_utf8(clean: Hooper, tmp_path: Path) -> None:
         "FROM busybox AS one\nCOPY *.txt /t/\nCOPY d /d\nRUN cp /t/* /d/\n"
         "FROM busybox\nCOPY --from=one /d /d\nADD --chown=5 d/* /e/\n"
     )
-    wanted = b"/d/\xc3\xa9\n/d/caf\xe9.txt\n/d/link\xe8\n/d/\xff\xfe\n/e/\xc3\xa9\n/e/link\xe8\n/e/\xff\xfe\n"
+    names = (b"caf\xe9.txt", b"link\xe8", b"\xc3\xa9", b"\xff\xfe")
+    wanted = [b"/d/" + name for name in names] + [b"/e/" + name for name in names[1:]]
     for client in (clean.docker, clean.hooper):
         client("build", "-t", "names", "--no-cache", str(tmp_path))
         client("build", "-t", "names", str(tmp_path))
-        shown = client("run", "--rm", "names", "sh", "-c", "ls -d /d/* /e/* | od -An -v -tx1").stdout
-        assert bytes.fromhex(shown.replace("\n", "")) == wanted
+        shown = client("run", "--rm", "names", "sh", "-c", "printf '%s\\n' /d/* /e/* | od -An -v -tx1").stdout
+        assert bytes.fromhex(shown.replace("\n", "")).splitlines() == wanted
         container = client("create", "--name", "n1", "names").stdout.strip()
         out = f"{tmp_path}-out"
         client("cp", "n1:/d", out)
-        assert sorted(os.listdir(os.fsencode(out))) == [b"caf\xe9.txt", b"link\xe8", b"\xc3\xa9", b"\xff\xfe"]
+        assert sorted(os.listdir(os.fsencode(out))) == list(names)
         client("cp", out, "n1:/back")
         changed = client("diff", container).stdout.splitlines()
         assert "A /back" in changed and "A /back/caf\ufffd.txt" in changed

@@ -9,7 +9,7 @@ import pytest
 from images_support import Host, TarStorage, tar_of
 
 from hooper.api.builder import BuildRequest, CopySource, CopyStep, Progress, RunStep
-from hooper.api.errors import InvalidArgument, NotFound, Unsupported
+from hooper.api.errors import InvalidArgument, NotFound, StepFailed, Unsupported
 from hooper.api.model import Image
 from hooper.api.storage import SnapshotKind
 from hooper.engine.builds import BuildService
@@ -170,8 +170,9 @@ def test_a_failing_command(bench):
     async def work(services):
         await services.run(await services.image("base", "", False), step("exit 3"))
 
-    with pytest.raises(InvalidArgument, match="The command '/bin/sh -c exit 3' returned a non-zero code: 3"):
+    with pytest.raises(StepFailed, match="The command '/bin/sh -c exit 3' returned a non-zero code: 3") as raised:
         bench.run(work)
+    assert raised.value.exit_code == 3
     assert bench.leftovers() == []
 
 
@@ -201,6 +202,31 @@ def test_layers_are_held_until_the_build_ends(bench):
         return await services.finish(await services.run(state, step("write g")))
 
     bench.run(work)
+
+
+def test_a_layer_that_another_build_made_is_held_as_soon_as_it_is_known(bench):
+    bench.import_image()
+    storage, images = bench.storage, bench.host.images
+    remove = storage.remove
+
+    async def collecting(key):
+        storage.remove = remove
+        await remove(key)
+        await images.collector.collect()
+
+    async def work(services):
+        state = await services.image("base", "", False)
+        await storage.prepare("twin", state.chain)
+        storage.tars["twin"] = tar_of({"f": b"x"})
+        twin = await images.layers.adopt("twin", state.chain)
+        storage.remove = collecting
+        ran = await services.run(state, step("write f"))
+        assert ran.chain == twin.chain_id
+        return await services.finish(ran)
+
+    bench.run(work)
+    assert bench.host.rows("layers") == 2
+    assert bench.leftovers() == []
 
 
 def test_the_network_of_a_step_goes_before_the_builds(bench):

@@ -236,6 +236,30 @@ def test_every_kind_of_error_has_a_status() -> None:
     assert set(_kinds(HooperError)) <= set(STATUS)
     assert status_of(StartFailed("a")) == 400 and status_of(ValueError()) == 500
     assert message_of(Conflict("a", "b", "c.")) == "a: b\nc."
+    assert message_of(NotFound("caf\udce9")) == "caf\\udce9"
+
+
+@pytest.mark.parametrize("kind", [StartFailed, StepFailed])
+def test_an_exit_code_travels_with_its_error(kind: type[StartFailed | StepFailed]) -> None:
+    error = from_wire(to_wire(kind("what \udcff", "why", "remedy", exit_code=42)))
+    assert type(error) is kind and error.exit_code == 42
+    assert (error.what, error.why, error.remedy) == ("what \\udcff", "why", "remedy")
+
+
+def test_a_subclass_without_a_kind_travels_as_its_base() -> None:
+    class Special(InvalidArgument):
+        def __init__(self) -> None:
+            super().__init__("a", "b")
+
+    error = from_wire(to_wire(Special()))
+    assert type(error) is InvalidArgument and str(error) == "a: b"
+
+
+def test_a_failed_command_tells_its_code_in_band() -> None:
+    assert in_band(StepFailed("it failed", exit_code=7)) == {
+        "errorDetail": {"code": 7, "message": "it failed"}, "error": "it failed",
+    }  # fmt: skip
+    assert in_band(Conflict("x")) == {"errorDetail": {"message": "x"}, "error": "x"}
 
 
 def test_the_error_in_a_group_is_found() -> None:

@@ -33,7 +33,7 @@ from hooper.linux.host import host_info
 from hooper.plugins.manager import PluginTable, load_plugins
 from hooper.plugins.selection import Selector, imported
 from hooper.runtime.client import Launcher
-from hooper.runtime.workers import WorkerServer
+from hooper.runtime.workers import ForkedWorkers
 from hooper.state.database import Database, DriverState
 from hooper.state.lock import RootLock
 
@@ -55,7 +55,7 @@ class LocalEngine(Engine):
 class Parts:
     """Makes drivers and closes them at the end."""
 
-    workers: WorkerServer
+    workers: ForkedWorkers
     """Set before the first driver is made."""
 
     def __init__(self, host: HostInfo, database: Database, log: Any) -> None:
@@ -114,8 +114,7 @@ async def open_engine(config: Config, log: Any) -> AsyncIterator[tuple[LocalEngi
         parts = Parts(host, database, log)
         selector = Selector(table, config, parts.make, host)
         launcher = await stack.enter_async_context(_launcher(selector, host, log))
-        parts.workers = WorkerServer(launcher.serve_calls)
-        stack.push_async_callback(parts.workers.aclose)
+        parts.workers = ForkedWorkers(launcher)
         stack.push_async_callback(parts.aclose)
         tasks = await stack.enter_async_context(anyio.create_task_group())
         stack.callback(tasks.cancel_scope.cancel)

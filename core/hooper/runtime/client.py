@@ -78,9 +78,9 @@ class Launcher:
             theirs.close()
         return MonitorClient(ours, spawned=True)
 
-    async def serve_calls(self, channel: socket.socket) -> None:
-        """Forks a worker server on the other side of `channel`, which stays the caller's."""
-        await self._send(wire.encode(p.ServeCalls()), [channel.fileno()])
+    async def call(self, call: p.Call, fds: Sequence[int]) -> None:
+        """Forks a worker, which answers on the pair whose other end is the first of `fds`."""
+        await self._send(wire.encode(call), fds)
 
     async def aclose(self) -> None:
         """Ends the launcher; monitors go on. Harmless if there is none."""
@@ -105,7 +105,8 @@ class Launcher:
 
     async def _start(self) -> None:
         if self._process is not None:
-            self._log.warning("launcher died, starting another", status=self._process.poll())
+            if self._log is not None:
+                self._log.warning("launcher died, starting another", status=self._process.poll())
             await self.aclose()
         ours, theirs = wire.pair()
         with theirs:

@@ -1,6 +1,6 @@
 """The fork server: a small process that has imported backends and log drivers, and forks monitors.
 
-It also forks the worker server, which then shares what it has imported.
+It forks workers too, which then find imported what they need.
 
     python -m hooper.runtime.launcher FD CONFIG
 
@@ -24,10 +24,11 @@ import msgspec
 from hooper.api.driver import HostInfo
 from hooper.api.errors import HooperError, Internal, to_wire
 from hooper.api.isolation import IsolationBackend
-from hooper.runtime import monitor, wire
-from hooper.runtime.protocol import Done, DriverReference, Failed, LauncherConfig, ServeCalls
+from hooper.runtime import monitor, wire, worker
+from hooper.runtime.protocol import Done, DriverReference, Failed, LauncherConfig
 
-_SERVE_CALLS = wire.encode(ServeCalls())
+_CALL = b"\xa4type\xa4Call"
+"""How the encoded map of a `Call` begins: its tag."""
 
 
 def load(reference: DriverReference) -> Any:
@@ -79,8 +80,9 @@ class Launcher:
             if received is None:
                 return
             data, fds = received
-            if data == _SERVE_CALLS:
-                self._fork(self._become_worker_server, data, fds)
+            if data.startswith(_CALL, 1):
+                worker.preload(data)
+                self._fork(worker.main, data, fds)
             else:
                 self._fork(self._become_monitor, data, fds)
             wire.close_all(fds)
@@ -110,13 +112,6 @@ class Launcher:
             os.dup2(self._null, number)
         channel = socket.socket(fileno=fds.pop(0))
         monitor.main(channel, data, fds, self._backends, self._log_drivers)
-
-    def _become_worker_server(self, _: bytes, fds: list[int]) -> None:
-        # Imported here alone: the launcher and its monitors stay small.
-        from hooper.runtime import worker_server
-
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        worker_server.serve(socket.socket(fileno=fds.pop(0)))
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -10,8 +10,7 @@ descriptor, and the datagram is empty.
     daemon <────> monitor               a pair that goes along with Spawn; a fork that fails is told there,
                                         as Failed (id 0); later daemons connect to `monitor.sock` in the
                                         container's directory and begin with Hello
-    daemon ──ServeCalls──> launcher     with the worker server's end of a long-lived pair
-    daemon ──Call──> worker server      on that pair
+    daemon ──Call──> launcher           forks a worker
     daemon <──Return/Failed── worker    a pair that goes along with Call; closing it kills the worker
 """
 
@@ -259,12 +258,8 @@ class ExecExited(Message, kw_only=True):
 # --- workers --------------------------------------------------------------------------------------
 
 
-class ServeCalls(Message, kw_only=True):
-    """Daemon to launcher: fork a worker server. Descriptor: its end of a pair for Calls."""
-
-
 class Call(Message, kw_only=True):
-    """To the worker server, with the descriptors of the call after the answer's own channel (first)."""
+    """Daemon to launcher: fork a worker. Descriptors: the worker's end of its pair, then the call's own."""
 
     function: str
     arguments: bytes

@@ -1,0 +1,75 @@
+"""One worker: a process forked from the launcher for one call."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from hooper.api.errors import HooperError, to_wire
+from hooper.runtime import protocol as p
+from hooper.runtime import wire
+
+_F_SETSIG = 10
+"""Linux's fcntl.h; Python's fcntl does not name it."""
+_decoder = wire.decoder(p.Call)
+
+Function = Callable[[Any, Sequence[int]], Any]
+
+
+def preload(data: bytes) -> None:
+    """In the launcher: imports the module of a call if it is one of hooper's own, so that the next one finds it.
+
+    A stranger's module is imported in the worker alone. What goes wrong is left to the worker to find and tell.
+    """
+    module = _decoder.decode(data).function.partition(":")[0]
+    if module in sys.modules or not module.startswith("hooper."):
+        return
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        print(f"hooper launcher: {error}", file=sys.stderr, flush=True)
+
+
+def main(data: bytes, fds: list[int]) -> None:
+    """The process: calls the function and answers on the first descriptor."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    wire.name_process("hooper-worker")
+    answer = socket.socket(fileno=fds.pop(0))
+    _die_with(answer)
+    message = _result(_decoder.decode(data), fds)
+    # From here on the peer may close as it likes.
+    fcntl.fcntl(answer, fcntl.F_SETFL, 0)
+    try:
+        wire.send(answer, wire.encode(message))
+    except OSError:
+        return  # nobody waits for it any more
+
+
+def _die_with(answer: socket.socket) -> None:
+    """The kernel kills this process when the daemon closes its end: the call was cancelled, or the daemon died."""
+    fcntl.fcntl(answer, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(answer, _F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(answer, fcntl.F_SETFL, os.O_ASYNC)
+
+
+def _result(call: p.Call, fds: Sequence[int]) -> p.Message:
+    try:
+        module, _, attribute = call.function.partition(":")
+        function: Function = getattr(importlib.import_module(module), attribute)
+        value = function(msgspec.msgpack.decode(call.arguments), fds)
+        return p.Return(value=msgspec.msgpack.encode(value))
+    except Exception as error:
+        if not isinstance(error, HooperError):
+            import traceback
+
+            traceback.print_exception(error, file=sys.stderr)
+            sys.stderr.flush()
+        return p.Failed(error=to_wire(error))
