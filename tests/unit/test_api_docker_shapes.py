@@ -11,7 +11,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from hooper.api.errors import Conflict, HooperError, InvalidArgument, NotFound, StartFailed, _kinds
+from hooper.api.errors import (
+    Conflict,
+    HooperError,
+    InvalidArgument,
+    NotFound,
+    StartFailed,
+    StepFailed,
+    _kinds,
+    from_wire,
+    to_wire,
+)
 from hooper.api.frontend import Listener
 from hooper.api.model import (
     Container,
@@ -31,7 +41,7 @@ from hooper.api.model import (
 )
 from hooper_api_docker import bodies, container_shapes, create_body, events, image_shapes, logs, routes, sockets, times
 from hooper_api_docker.build import parse
-from hooper_api_docker.errors import STATUS, ClientGone, message_of, status_of, unwrap
+from hooper_api_docker.errors import STATUS, ClientGone, in_band, message_of, status_of, unwrap
 from hooper_api_docker.query import Query
 from hooper_api_docker.router import Router, _load
 

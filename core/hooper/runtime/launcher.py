@@ -10,7 +10,6 @@ closed; the monitors go on.
 
 from __future__ import annotations
 
-import gc
 import importlib
 import os
 import signal
@@ -24,7 +23,7 @@ import msgspec
 from hooper.api.driver import HostInfo
 from hooper.api.errors import HooperError, Internal, to_wire
 from hooper.api.isolation import IsolationBackend
-from hooper.runtime import monitor, wire, worker
+from hooper.runtime import heap, monitor, wire, worker
 from hooper.runtime.protocol import Done, DriverReference, Failed, LauncherConfig
 
 _CALL = b"\xa4type\xa4Call"
@@ -127,8 +126,7 @@ def main(arguments: Sequence[str]) -> None:
     os.chdir("/")
     # Monitors that end are nobody's concern here.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    gc.collect()
-    gc.freeze()
+    heap.settle()
     launcher.serve()
 
 
