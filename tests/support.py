@@ -216,7 +216,8 @@ def dockerd(directory: Path) -> Iterator[Engine]:
     with (directory / "dockerd.log").open("wb") as log:
         process = subprocess.Popen(
             [
-                "dockerd", "--data-root", str(engine.data_root), "--exec-root", str(engine.exec_root), "--bridge", bridge,
+                "dockerd", "--data-root", str(engine.data_root), "--exec-root", str(engine.exec_root),
+                "--bridge", bridge,
                 "--pidfile", str(directory / "pid"), "-H", engine.address, "--ip-masq",
             ],
             stdout=log,

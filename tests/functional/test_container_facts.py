@@ -43,7 +43,9 @@ def _sleeper(engine: Hooper) -> int:
 
 
 def test_the_files_of_etc_are_named(clean: Hooper) -> None:
-    clean.docker("run", "-d", "--name", "c1", "--hostname", "h1", "--add-host", "other:10.9.9.9", "busybox", "sleep", "60")
+    clean.docker(
+        "run", "-d", "--name", "c1", "--hostname", "h1", "--add-host", "other:10.9.9.9", "busybox", "sleep", "60"
+    )
     facts = clean.inspect("c1")
     assert Path(facts["HostnamePath"]).read_text() == "h1\n"
     assert "10.9.9.9\tother\n" in Path(facts["HostsPath"]).read_text()

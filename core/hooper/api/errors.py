@@ -148,10 +148,10 @@ def to_wire(error: BaseException) -> dict[str, str | int]:
 
 def from_wire(wire: dict[str, str | int]) -> HooperError:
     """The error that `to_wire` described; an unknown kind becomes Internal."""
-    texts = [str(wire.get(key, "")) for key in ("what", "why", "remedy")]
+    what, why, remedy = (str(wire.get(key, "")) for key in ("what", "why", "remedy"))
     kind = _kinds(HooperError).get(str(wire.get("kind")), Internal)
     if issubclass(kind, StartFailed | StepFailed) and "exit_code" in wire:
-        return kind(*texts, exit_code=int(wire["exit_code"]))
+        return kind(what, why, remedy, int(wire["exit_code"]))
     if kind is HooperError:
         kind = Internal
-    return kind(*texts)
+    return kind(what, why, remedy)

@@ -21,7 +21,7 @@ from typing import Any
 import click
 
 from hooper.cli import demo_files
-from hooper.client.address import Address
+from hooper.client.address import Address, parse_address
 from hooper.client.api import ApiClient
 from hooper.client.errors import ApiError, ConnectionFailed
 
@@ -89,6 +89,7 @@ def run_all(client: ApiClient, registry: str, steps: Steps) -> None:
     with steps("remove container and image"):
         client.delete(f"/containers/{container}", {"force": 1, "v": 1})
         client.delete(f"/images/{reference}", {"force": 1})
+        client.post("/build/prune", query={"all": 1})  # else its layers stay in the build cache
     with steps("pull it back"):
         for _ in progress(client, "/images/create", {"fromImage": f"{registry}/demo/web", "tag": "1"}):
             pass
@@ -104,7 +105,7 @@ def run_all(client: ApiClient, registry: str, steps: Steps) -> None:
 @contextlib.contextmanager
 def own_daemon(directory: Path) -> Iterator[ApiClient]:
     """A daemon whose roots lie in the directory; its containers are gone before it ends."""
-    address = Address.parse(f"unix://{directory}/hooper.sock")
+    address = parse_address(f"unix://{directory}/hooper.sock")
     command = [sys.executable, "-m", "hooper", "daemon", "--host", str(address), "--data-root", f"{directory}/data"]
     with (directory / "daemon.log").open("wb") as log:
         process = subprocess.Popen(
@@ -172,7 +173,12 @@ def own_registry(directory: Path) -> Iterator[str]:
 
 def import_image(client: ApiClient, content: bytes) -> None:
     name, _, tag = BASE.partition(":")
-    query = {"fromSrc": "-", "repo": name, "tag": tag, "changes": ['CMD ["/bin/sh"]', "ENV PATH=/bin"]}
+    query: dict[str, object] = {
+        "fromSrc": "-",
+        "repo": name,
+        "tag": tag,
+        "changes": ['CMD ["/bin/sh"]', "ENV PATH=/bin"],
+    }
     for _ in progress(client, "/images/create", query, content):
         pass
 

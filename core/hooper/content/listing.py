@@ -63,8 +63,8 @@ def _opened(fd: int, path: bytes) -> Iterator[tuple[bytes, str, str]]:
 def list_tree(arguments: Mapping[str, Any], fds: Sequence[int]) -> list[tuple[bytes, str, str]]:
     """Worker: (path, kind, digest) (see `hooper.api.builder.SourceEntry`) of all that is at and below `paths`.
 
-    Paths are bytes, since they need not be UTF-8; `paths` may be too. The tree is named by `mounts` or `root`. A path that is a symlink is followed, within the tree; those
-    below are not. NotFound names a path that is missing.
+    Paths are bytes, since they need not be UTF-8; `paths` may be too. The tree is named by `mounts` or `root`.
+    A path that is a symlink is followed, within the tree; those below are not. NotFound names one that is missing.
     """
     private_namespace()
     tree = open_tree(arguments)

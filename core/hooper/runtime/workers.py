@@ -40,7 +40,8 @@ class ForkedWorkers:
 
         def ended() -> None:
             why = "it died without an answer: killed, or out of memory"
-            _settle(answer, p.Failed(error={"what": f"worker {function}", "why": why, "remedy": "See the daemon's log."}))
+            error = {"what": f"worker {function}", "why": why, "remedy": "See the daemon's log."}
+            _settle(answer, p.Failed(error=error))
 
         # Closing it is also what kills a worker that still runs.
         channel = Channel(ours, heard, ended)
