@@ -94,7 +94,7 @@ def test_history_save_load_and_tag(clean: Hooper, tmp_path: Path) -> None:
     for client in (clean.docker, clean.hooper):
         client("tag", "busybox", "copy:1")
         before = client("inspect", "-f", "{{.Id}}", "copy:1").stdout
-        assert "CMD" in client("history", "--no-trunc", "copy:1").stdout
+        assert "Imported from -" in client("history", "--no-trunc", "copy:1").stdout
         client("save", "-o", str(tmp_path / "copy.tar"), "copy:1")
         client("rmi", "copy:1")
         assert "copy:1" in client("load", "-i", str(tmp_path / "copy.tar")).stdout

@@ -14,6 +14,7 @@ import textwrap
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -25,6 +26,7 @@ from hooper.api.driver import HostInfo
 from hooper.api.errors import Conflict, HooperError, Internal, NotFound, StartFailed, Unavailable
 from hooper.api.isolation import Bundle
 from hooper.api.logs import LogTarget
+from hooper.runtime import wire
 from hooper.runtime.client import Launcher, MonitorClient, read_exit
 from hooper.runtime.protocol import Attach, ExecExited, Exited, Spawn
 
@@ -66,7 +68,8 @@ def spawn_of(directory: Path, *args: str, **options: object) -> Spawn:
     spec = oci.Spec(oci_version="1.0.2", process=oci.Process(args=list(args)), root=oci.Root(path="/"))
     spec.hostname = str(options.pop("hostname", ""))
     bundle = Bundle(id=directory.name, directory=directory, spec=spec, rootfs=())
-    return Spawn(bundle=bundle, **{"backend": "fake", "netns": "host", "log_driver": "none", **options})
+    choices: dict[str, Any] = {"backend": "fake", "netns": "host", "log_driver": "none", **options}
+    return Spawn(container_id=bundle.id, directory=directory, bundle=wire.pack(bundle), **choices)
 
 
 def logged(directory: Path) -> dict[str, object]:

@@ -18,6 +18,7 @@ from hooper.api.network import Endpoint, SandboxMode
 from hooper.api.storage import Mount
 from hooper.engine import etc_files, mounts, ports, spec
 from hooper.engine.core import Core
+from hooper.runtime import wire
 from hooper.runtime.client import MonitorClient
 from hooper.runtime.protocol import Attach, Spawn, Started
 
@@ -129,8 +130,11 @@ class Starter:
             endpoints = self._allocate(container)
         netns = {SandboxMode.SHARED: "given", SandboxMode.HOST: "host", SandboxMode.NEW: "new"}[mode]
         logged = container.log_driver not in ("", "none")
+        bundle = await self.bundle(container, endpoints, live, "host" if netns == "host" else "", rootfs)
         spawn = Spawn(
-            bundle=await self.bundle(container, endpoints, live, "host" if netns == "host" else "", rootfs),
+            container_id=container.id,
+            directory=core.run_dir(container.id),
+            bundle=wire.pack(bundle),
             backend=container.runtime,
             netns=netns,
             log_driver=container.log_driver,

@@ -15,7 +15,7 @@ from hooper.linux import device_rules
 from hooper.linux.cgroups import Cgroup, layout, make_directory, pairs, read_if_there, write
 from hooper.linux.forking import fork_into
 
-_CONTROLLERS = ("cpu", "cpuset", "io", "memory", "pids")
+_CONTROLLERS = frozenset(("cpu", "cpuset", "io", "memory", "pids"))
 _FREEZE_PATIENCE = 10.0
 
 
@@ -44,6 +44,7 @@ class UnifiedCgroup(Cgroup):
         parent = os.path.dirname(self._place)
         if not os.path.isdir(parent):
             make_directory(parent)
+        if _controllers(layout().unified, "cgroup.controllers") - _controllers(parent, "cgroup.subtree_control"):
             self._hand_down()
 
     def _hand_down(self) -> None:
@@ -51,27 +52,25 @@ class UnifiedCgroup(Cgroup):
         place = layout().unified
         for part in ("", *self.path.strip("/").split("/")[:-1]):
             place = f"{place}/{part}" if part else place
-            enabled = set(read_if_there(f"{place}/cgroup.subtree_control").split())
-            there = set(read_if_there(f"{place}/cgroup.controllers").split())
-            for name in _CONTROLLERS:
-                if name in there - enabled:
-                    self._enable(place, name)
+            missing = _controllers(place, "cgroup.controllers") - _controllers(place, "cgroup.subtree_control")
+            for name in sorted(missing):
+                self._enable(place, name)
 
     def _enable(self, place: str, controller: str) -> None:
         try:
             write(f"{place}/cgroup.subtree_control", f"+{controller}")
         except OSError as error:
-            # EBUSY: the visible root has processes of its own, as in a container without an init.
+            # EBUSY: it has processes of its own, as the visible root has in a container without an init.
             if error.errno not in (errno.EBUSY, errno.EPERM, errno.EACCES, errno.EROFS, errno.EOPNOTSUPP):
                 raise
 
     def enter(self) -> None:
         if not self.inside:
-            write(f"{self._place}/cgroup.procs", "0")
+            write(f"{self._entrance()}/cgroup.procs", "0")
             self.inside = True
 
     def fork(self) -> int:
-        fd = os.open(self._place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = os.open(self._entrance(), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             pid = fork_into(fd)
             self.inside = pid == 0
@@ -82,6 +81,19 @@ class UnifiedCgroup(Cgroup):
         finally:
             os.close(fd)
         return pid
+
+    def _entrance(self) -> str:
+        """Where a further process goes.
+
+        A container that hands controllers down to cgroups of its own, as a service manager does, may have processes
+        in those alone; there one joins the container's first process.
+        """
+        if not read_if_there(f"{self._place}/cgroup.subtree_control").strip():
+            return self._place
+        found: list[tuple[int, str]] = []
+        for below, _, _ in os.walk(self._place):
+            found += [(int(pid), below) for pid in read_if_there(f"{below}/cgroup.procs").split()]
+        return min(found)[1] if found else self._place
 
     def directories(self) -> dict[str, str]:
         return {"": self._place} if os.path.isdir(self._place) else {}
@@ -117,7 +129,7 @@ class UnifiedCgroup(Cgroup):
             raise Unsupported(
                 f"setting {file} to {value}",
                 f"the cgroup controller {file.partition('.')[0]} is not handed down to {self.path}",
-                f"Enable it in cgroup.subtree_control of {layout().unified}, or leave the limit away.",
+                f"Enable it in {os.path.dirname(self._place)}/cgroup.subtree_control, or leave the limit away.",
             ) from error
         except OSError as error:
             raise Unsupported(
@@ -213,6 +225,11 @@ class UnifiedCgroup(Cgroup):
             pids_limit=_number(f"{place}/pids.max"),
             block_io=_block_io(read_if_there(f"{place}/io.stat")),
         )
+
+
+def _controllers(place: str, file: str) -> set[str]:
+    """The controllers, of those that limit something here, that a file of the cgroup `place` lists."""
+    return set(read_if_there(f"{place}/{file}").split()) & _CONTROLLERS
 
 
 def _limit(value: int) -> str:

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from hooper.api.errors import Conflict, HooperError, Internal, NotFound, to_wire
-from hooper.api.isolation import IsolationBackend
+from hooper.api.isolation import Bundle, IsolationBackend, Process
 from hooper.api.logs import LogDriver, LogWriter
 from hooper.linux import syscalls
+from hooper.runtime import maker, wire
 from hooper.runtime import protocol as p
-from hooper.runtime import sandbox, wire
 from hooper.runtime.loop import READ, Loop
+from hooper.runtime.maker import Maker
 from hooper.runtime.owned import Owned
 
 LOG_FILE = "monitor.log"
@@ -75,7 +76,12 @@ class Monitor:
 
     def __init__(self, channel: socket.socket, spawn: p.Spawn, backend: IsolationBackend) -> None:
         self.loop = Loop(self.note)
-        self._spawn, self._bundle, self._backend = spawn, spawn.bundle, backend
+        self._spawn, self._backend = spawn, backend
+        self._netns: int | None = None
+        self._unpacked: Bundle | None = None
+        self._maker: Maker | None = None
+        self._waiting: list[int] = []
+        """Connections to attach once there is something to attach them to."""
         self._spawner = channel
         self._daemons: list[socket.socket] = []
         self._listener: socket.socket | None = None
@@ -95,44 +101,73 @@ class Monitor:
         self._paused = False
         self._exited: p.Exited | None = None
 
+    @property
+    def _bundle(self) -> Bundle:
+        if self._unpacked is None:
+            self._unpacked = maker.unpacked(self._spawn, self._netns)
+        return self._unpacked
+
     # --- making ---
 
     def prepare(self, fds: list[int], log_drivers: Mapping[str, LogDriver]) -> bool:
-        """Makes the container up to the point where it waits for Start; False if it could not be."""
-        self._add_daemon(self._spawner)
+        """Begins to make the container, and gets ready for it; False if that went wrong."""
         try:
-            self._make_sandbox(fds)
+            if self._spawn.netns == "given":
+                self._netns = fds.pop(0)
+            self._waiting = fds
+            stdio = self._container.streams.stdio()
+            self._maker = maker.fork(self._spawn, self._backend, stdio, self._netns, self._spawner)
+            self.loop.watch_children(self._reap)
+            self.loop.watch(self._maker.fileno(), READ, self._made)
+            self._add_daemon(self._spawner)
             self._open_log(log_drivers)
-            self._create(fds)
+            self._listen()
         except Exception as error:
-            self._container.streams.abandon()
-            self._clean()
-            self._send(self._spawner, p.Failed(error=to_wire(error)))
+            self._fail(to_wire(error))
             return False
-        self._send(self._spawner, p.Created(pid=self._container.process.pid))
-        self._listen()
         return True
 
-    def _make_sandbox(self, fds: list[int]) -> None:
-        if self._spawn.netns == "given":
-            self._bundle.netns = fds.pop(0)
-        elif self._spawn.netns == "new":
-            self._bundle.netns = sandbox.make(disable_ipv6=self._spawn.disable_ipv6, sysctls=self._spawn.sysctls)
-            self._send(self._spawner, p.Sandbox(), [self._bundle.netns])
+    def _made(self, _: int) -> None:
+        """The maker has something to say."""
+        assert self._maker is not None
+        message, fds = self._maker.receive()
+        if isinstance(message, p.Sandbox):
+            self._netns = fds[0]
+            return
+        self.loop.unwatch(self._maker.fileno())
+        if isinstance(message, p.Created):
+            process = Process(pid=message.pid, console=fds[0] if fds else None)
+            self._container.made(process, self._spawn.console_size)
+            for request in self._spawn.attached:
+                self._attach(request, self._waiting)
+            self._send(self._spawner, message)
+        elif isinstance(message, p.Failed):
+            self._fail(message.error)
+
+    def _fail(self, error: dict[str, str | int]) -> None:
+        self._container.streams.abandon()
+        self._give_up_making()
+        self._clean()
+        self._container.over = True
+        self._send(self._spawner, p.Failed(error=error))
+        self.loop.stop()
+
+    def _give_up_making(self) -> None:
+        """Returns when the maker has ended: until then it may go on making."""
+        if self._maker is None:
+            return
+        self._maker.close()
+        try:
+            os.waitpid(self._maker.pid, 0)
+        except ChildProcessError:
+            pass
 
     def _open_log(self, log_drivers: Mapping[str, LogDriver]) -> None:
         if self._spawn.log_driver not in ("", "none") and self._spawn.log is not None:
             self._log = _named(log_drivers, self._spawn.log_driver, "log driver").writer(self._spawn.log)
 
-    def _create(self, fds: list[int]) -> None:
-        self.loop.watch_children(self._reap)
-        process = self._backend.create(self._bundle, self._container.streams.stdio())
-        self._container.made(process, self._spawn.console_size)
-        for request in self._spawn.attached:
-            self._attach(request, fds)
-
     def _listen(self) -> None:
-        directory = os.open(self._bundle.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        directory = os.open(self._spawn.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             # Through the descriptor: the path itself may be longer than sun_path takes.
@@ -188,8 +223,8 @@ class Monitor:
             self._send(sock, self._status(request.id))
             if self._exited is not None:
                 self._send(sock, self._exited)
-        elif isinstance(request, p.GetSandbox) and self._bundle.netns is not None:
-            self._send(sock, p.Sandbox(id=request.id), [self._bundle.netns])
+        elif isinstance(request, p.GetSandbox) and self._netns is not None:
+            self._send(sock, p.Sandbox(id=request.id), [self._netns])
         else:
             answer = self._handled(request, fds)
             if answer is not None:
@@ -210,7 +245,7 @@ class Monitor:
             return p.Failed(id=getattr(request, "id", 0), error=to_wire(error))
 
     def _unknown(self, request: Any, _: list[int]) -> None:
-        raise NotFound(f"network namespace of container {self._bundle.id}", "it runs in the host's")
+        raise NotFound(f"network namespace of container {self._spawn.container_id}", "it runs in the host's")
 
     def _send(self, sock: socket.socket, message: p.Message, fds: Sequence[int] = ()) -> None:
         try:
@@ -236,10 +271,11 @@ class Monitor:
 
     def _start(self, request: p.Start, fds: list[int]) -> p.Message:
         if self._started_ns or not self._container.running:
-            raise Conflict(f"cannot start container {self._bundle.id}", "it was started, or has ended, before")
+            raise Conflict(f"cannot start container {self._spawn.container_id}", "it was started, or has ended, before")
         self._held[""] = list(fds)
         fds.clear()
-        self._backend.start(self._bundle, self._container.process)
+        assert self._maker is not None
+        self._maker.start()
         self._started_ns = time.time_ns()
         return p.Started(id=request.id, pid=self._container.process.pid, time_ns=self._started_ns)
 
@@ -262,7 +298,9 @@ class Monitor:
     def _running(self, exec_id: str) -> Owned:
         owned = self._execs.get(exec_id) if exec_id else self._container
         if owned is None or not owned.running:
-            raise Conflict(f"{f'exec {exec_id}' if exec_id else f'container {self._bundle.id}'} is not running")
+            raise Conflict(
+                f"{f'exec {exec_id}' if exec_id else f'container {self._spawn.container_id}'} is not running"
+            )
         return owned
 
     def _signal(self, request: p.Signal, _: list[int]) -> None:
@@ -351,7 +389,7 @@ class Monitor:
         self._guarded(lambda: self._backend.delete(self._bundle), None)
         self._end_execs()
         self._exited = p.Exited(exit_code=container.exit_code, oom_killed=oom_killed, time_ns=container.ended_ns)
-        self._guarded(lambda: _write_durably(self._bundle.directory / p.EXIT_FILE, wire.to_json(self._exited)), None)
+        self._guarded(lambda: _write_durably(self._spawn.directory / p.EXIT_FILE, wire.to_json(self._exited)), None)
         self._close_listener()
         self._tell(self._exited)
         self.loop.call_later(RELEASE_S, self._forget_daemons)
@@ -377,6 +415,7 @@ class Monitor:
     def _abort(self) -> None:
         """The container was never started: nothing of it remains."""
         self._container.over = True
+        self._give_up_making()
         self._container.streams.finish()
         self._clean()
         self.loop.stop()
@@ -392,7 +431,7 @@ class Monitor:
         self.loop.unwatch(self._listener.fileno())
         self._listener.close()
         self._listener = None
-        (self._bundle.directory / p.MONITOR_SOCKET).unlink(missing_ok=True)
+        (self._spawn.directory / p.MONITOR_SOCKET).unlink(missing_ok=True)
 
     # --- log ---
 
@@ -427,7 +466,7 @@ class Monitor:
 
         text = time.strftime("%Y-%m-%dT%H:%M:%SZ ", time.gmtime()) + "".join(traceback.format_exception(error))
         try:
-            with open(self._bundle.directory / LOG_FILE, "a", encoding="utf-8") as file:
+            with open(self._spawn.directory / LOG_FILE, "a", encoding="utf-8") as file:
                 file.write(text)
         except OSError:
             pass

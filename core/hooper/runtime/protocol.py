@@ -16,11 +16,13 @@ descriptor, and the datagram is empty.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 
 from hooper.api import oci
 from hooper.api.driver import HostInfo
-from hooper.api.isolation import Bundle, Stats
+from hooper.api.isolation import Stats
 from hooper.api.logs import LogTarget
 
 INLINE_MAX = 64 * 1024
@@ -61,7 +63,11 @@ class Spawn(Message, kw_only=True):
     then for each of `attached` its connection.
     """
 
-    bundle: Bundle
+    container_id: str
+    directory: Path
+    """`Bundle.directory`."""
+    bundle: msgspec.Raw
+    """The `Bundle`, packed once more: the monitor unpacks it when it needs it."""
     backend: str
     netns: str
     """new (make one, with lo up, and answer with `Sandbox`), host, or given."""

@@ -47,6 +47,11 @@ def encode(message: Message) -> bytes:
     return _encoder.encode(message)
 
 
+def pack(value: Any) -> msgspec.Raw:
+    """A value to be unpacked later than the message that it is part of."""
+    return msgspec.Raw(_encoder.encode(value))
+
+
 def to_json(value: Any) -> bytes:
     """For what travels as an argument or lies in a file."""
     return _json_encoder.encode(value)

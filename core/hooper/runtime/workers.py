@@ -40,7 +40,7 @@ class ForkedWorkers:
 
         def ended() -> None:
             why = "it died without an answer: killed, or out of memory"
-            error = {"what": f"worker {function}", "why": why, "remedy": "See the daemon's log."}
+            error: dict[str, str | int] = {"what": f"worker {function}", "why": why, "remedy": "See the daemon's log."}
             _settle(answer, p.Failed(error=error))
 
         # Closing it is also what kills a worker that still runs.

@@ -50,12 +50,13 @@ def clamp(value: int, most: int) -> int:
 
 
 def set_oom_score(value: int | None) -> None:
-    """Sets how soon the kernel kills the process for memory; lowering it may be refused, which is passed over."""
-    if value is None:
-        return
+    """Sets how soon the kernel kills the process for memory; lowering it may be refused, which is passed over.
+
+    None is the ordinary 0: what protects hooper itself (OOMScoreAdjust= of its unit) is not for containers.
+    """
     fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
     try:
-        os.write(fd, str(value).encode())
+        os.write(fd, str(value or 0).encode())
     except PermissionError:
         pass
     finally:

@@ -48,6 +48,7 @@ def for_process(process: oci.Process, root: int) -> oci.Process:
         user=oci.User(uid=who.uid, gid=who.gid, additional_gids=list(who.groups)),
         env=env,
         rlimits=[clamp(limit) for limit in process.rlimits],
+        oom_score_adj=_ordinary_oom_score() if process.oom_score_adj is None else process.oom_score_adj,
         cwd=process.cwd or "/",
     )
 
@@ -68,6 +69,15 @@ def _with_cwd(process: oci.Process) -> dict[str, Any]:
     """Defaults are left out, but the specification requires this one."""
     plain: dict[str, Any] = msgspec.to_builtins(process)
     return plain | {"cwd": process.cwd}
+
+
+def _ordinary_oom_score() -> int:
+    """0, or the present one where that is higher: lowering it takes CAP_SYS_RESOURCE.
+
+    What protects hooper itself (OOMScoreAdjust= of its unit) is not for containers.
+    """
+    with open("/proc/self/oom_score_adj") as file:
+        return max(0, int(file.read()))
 
 
 def clamp(limit: oci.Rlimit) -> oci.Rlimit:
