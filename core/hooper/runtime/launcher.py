@@ -113,6 +113,10 @@ class Launcher:
         monitor.main(channel, data, fds, self._backends, self._log_drivers)
 
 
+def _outlive(*_: object) -> None:
+    """The call that caused the signal raises OSError."""
+
+
 def main(arguments: Sequence[str]) -> None:
     """The process."""
     wire.name_process("hooper-launcher")
@@ -126,6 +130,9 @@ def main(arguments: Sequence[str]) -> None:
     os.chdir("/")
     # Monitors that end are nobody's concern here.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    # For them: Python ignores these, and what is ignored stays so through exec; a handler does not.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, _outlive)
     heap.settle()
     launcher.serve()
 

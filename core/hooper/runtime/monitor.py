@@ -7,7 +7,6 @@ in here may end the container: it is noted in `monitor.log` in the bundle direct
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -49,9 +48,6 @@ def main(
     """
     wire.name_process("hooper-monitor")
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
-    # Python ignores these; what is ignored stays so through exec, a handler does not.
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, _outlive)
     try:
         spawn: p.Spawn = _spawn_decoder.decode(data)
         monitor = Monitor(channel, spawn, _named(backends, spawn.backend, "isolation backend"))
@@ -487,10 +483,6 @@ _HANDLERS: dict[type, Handler] = {
     p.GetStats: Monitor._stats,
     p.GetProcesses: Monitor._processes,
 }
-
-
-def _outlive(*_: object) -> None:
-    """The call that caused the signal raises OSError."""
 
 
 def _write_durably(path: Path, data: bytes) -> None:
