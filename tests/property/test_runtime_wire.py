@@ -32,7 +32,8 @@ def spawns(draw: st.DrawFn) -> p.Spawn:
     spec = oci.Spec(oci_version="1.0.2", process=process, root=oci.Root(path="/r"))
     bundle = Bundle(id=draw(texts), directory=Path("/run/x") / "d", spec=spec, rootfs=())
     return p.Spawn(
-        container_id=bundle.id, directory=bundle.directory, bundle=wire.pack(bundle), backend=draw(texts), netns="new", log_driver="", attached=draw(st.lists(attaches, max_size=3)),
+        container_id=bundle.id, directory=bundle.directory, bundle=wire.pack(bundle),
+        backend=draw(texts), netns="new", log_driver="", attached=draw(st.lists(attaches, max_size=3)),
         console_size=draw(st.none() | st.tuples(st.integers(0, 9), st.integers(0, 9))),
         sysctls=draw(st.dictionaries(texts, texts, max_size=3)),
     )  # fmt: skip

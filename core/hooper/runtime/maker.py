@@ -84,8 +84,8 @@ def _allowed(monitor: socket.socket, pid: int) -> bool:
     or if the process has ended, which the monitor is to see: it becomes its child when this one ends."""
     ended = os.pidfd_open(pid)
     try:
-        ready, _, _ = select.select([monitor, ended], [], [])
-        return monitor in ready and bool(monitor.recv(16))
+        ready, _, _ = select.select([monitor.fileno(), ended], [], [])
+        return monitor.fileno() in ready and bool(monitor.recv(16))
     finally:
         os.close(ended)
 
