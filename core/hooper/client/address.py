@@ -72,13 +72,13 @@ def _split_port(text: str, rest: str) -> tuple[str, int]:
 
 
 def default_address() -> Address:
-    """The socket that daemon and client use where none is given: the system's for root, else the user's."""
-    if os.geteuid() == 0:
-        path = "/run/hooper/hooper.sock"
-    elif runtime := os.environ.get("XDG_RUNTIME_DIR"):
-        path = f"{runtime}/hooper/hooper.sock"
-    else:
-        from hooper.config import default_socket
+    """Where the daemon of this host listens: the first of its configured `daemon.hosts`."""
+    if os.geteuid() == 0 and not _configured():
+        return parse_address("unix:///run/hooper/hooper.sock")  # what the configuration says, without reading it
+    from hooper.config import load
 
-        path = default_socket().removeprefix("unix://")
-    return Address(f"unix://{path}", path=path)
+    return parse_address(load()["daemon.hosts"][0])
+
+
+def _configured() -> bool:
+    return os.path.isdir("/etc/hooper") or any(name.startswith("HOOPER_DAEMON_") for name in os.environ)
