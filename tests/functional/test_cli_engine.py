@@ -1,7 +1,5 @@
-"""The command line against a running engine, whose address is in HOOPER_TEST_ENGINE.
-
-HOOPER_TEST_IMAGE names an image with a shell that the engine has or can pull (127.0.0.1:5055/bench/busybox by default).
-"""
+"""The command line against a running engine: the session's own, or the one whose address is in HOOPER_TEST_ENGINE, which
+then has an image "busybox"."""
 
 from __future__ import annotations
 
@@ -19,10 +17,22 @@ from pathlib import Path
 
 import pytest
 
-ENGINE = os.environ.get("HOOPER_TEST_ENGINE", "")
-IMAGE = os.environ.get("HOOPER_TEST_IMAGE", "127.0.0.1:5055/bench/busybox")
+IMAGE = "busybox"
 PROGRAM = [sys.executable, "-m", "hooper"]
-pytestmark = [pytest.mark.dockerd, pytest.mark.skipif(not ENGINE, reason="HOOPER_TEST_ENGINE is not set")]
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture(scope="module", autouse=True)
+def address(request: pytest.FixtureRequest) -> Iterator[str]:
+    """HOOPER_HOST names the engine for as long as these tests run."""
+    given = os.environ.get("HOOPER_TEST_ENGINE", "")
+    before = os.environ.get("HOOPER_HOST")
+    os.environ["HOOPER_HOST"] = chosen = given or request.getfixturevalue("engine").address
+    yield chosen
+    if before is None:
+        del os.environ["HOOPER_HOST"]
+    else:
+        os.environ["HOOPER_HOST"] = before
 
 
 def hooper(*words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -30,7 +40,6 @@ def hooper(*words: str, stdin: str | None = None) -> subprocess.CompletedProcess
         [*PROGRAM, *words],
         input=stdin,
         stdin=subprocess.DEVNULL if stdin is None else None,
-        env=os.environ | {"HOOPER_HOST": ENGINE},
         capture_output=True,
         text=True,
         check=False,
@@ -89,7 +98,6 @@ def test_a_signal_goes_to_the_container(name: str) -> None:
     script = "trap 'echo caught; exit 5' TERM; echo ready; while :; do sleep 0.1; done"
     client = subprocess.Popen(
         [*PROGRAM, "run", "--rm", "--name", name, IMAGE, "sh", "-c", script],
-        env=os.environ | {"HOOPER_HOST": ENGINE},
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -106,7 +114,7 @@ class Terminal:
     def __init__(self, *words: str) -> None:
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
-            os.execve(PROGRAM[0], [*PROGRAM, *words], os.environ | {"HOOPER_HOST": ENGINE})
+            os.execv(PROGRAM[0], [*PROGRAM, *words])
         self.seen = b""
 
     def expect(self, text: bytes) -> None:
@@ -214,6 +222,5 @@ def test_build_sends_what_is_not_ignored(name: str, tmp_path: Path) -> None:
 
 def test_save_and_load(tmp_path: Path) -> None:
     archive = tmp_path / "image.tar"
-    assert hooper("pull", "-q", IMAGE).returncode == 0
     assert hooper("save", "-o", str(archive), IMAGE).returncode == 0
     assert hooper("load", "-i", str(archive)).stdout.startswith("Loaded image")
