@@ -192,9 +192,10 @@ class Monitor:
             return
         self._daemons.remove(sock)
         self.loop.unwatch(sock.fileno())
-        sock.close()
         if sock is self._spawner and not self._started_ns and self._exited is None:
             self._abort()
+        # Only now: whoever waits for the end of a container that was not started sees it.
+        sock.close()
         self._stop_if_done()
 
     def _receive(self, sock: socket.socket) -> None:

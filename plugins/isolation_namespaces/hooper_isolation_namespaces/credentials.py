@@ -54,7 +54,13 @@ def set_oom_score(value: int | None) -> None:
 
     None is the ordinary 0: what protects hooper itself (OOMScoreAdjust= of its unit) is not for containers.
     """
-    fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+    except PermissionError:
+        # In a user namespace the file is not the process's own; only what was asked for matters then.
+        if value is None:
+            return
+        raise
     try:
         os.write(fd, str(value or 0).encode())
     except PermissionError:
