@@ -16,6 +16,8 @@ from hooper.linux import users
 _INITS = ("/usr/bin/docker-init", "/usr/libexec/podman/catatonit", "/usr/bin/tini-static", "/usr/bin/tini")
 _INIT_PLACE = "/sbin/docker-init"
 _UNLIMITED = (1 << 64) - 1
+OOM_SCORE = "/proc/self/oom_score_adj"
+"""proc(5): the own one; what a process starts inherits it."""
 
 
 def for_container(spec: oci.Spec, root: int, netns: str | None, *, init: bool) -> oci.Spec:
@@ -76,7 +78,7 @@ def _ordinary_oom_score() -> int:
 
     What protects hooper itself (OOMScoreAdjust= of its unit) is not for containers.
     """
-    with open("/proc/self/oom_score_adj") as file:
+    with open(OOM_SCORE) as file:
         return max(0, int(file.read()))
 
 
