@@ -1,5 +1,5 @@
-"""The command line against a running engine: the session's own, or the one whose address is in HOOPER_TEST_ENGINE, which
-then has an image "busybox"."""
+"""The command line against a running engine: the test run's own, or the one whose address is in HOOPER_TEST_ENGINE,
+which then has an image "busybox"."""
 
 from __future__ import annotations
 
