@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import hooper
+from hooper.api.driver import HostInfo
 from hooper.api.engine import System
+from hooper.api.specs import Kind
 from hooper.engine.clock import rfc3339
 from hooper.engine.core import Core
 from hooper.engine.names import new_id
@@ -22,80 +24,57 @@ class SystemService(System):
         self._core, self._table, self._database = core, table, database
 
     async def info(self) -> dict[str, Any]:
-        core = self._core
-        states = [container.state.status for container in core.store.all()]
-        images = self._database.row("SELECT count(*) FROM images")
-        names = {
-            kind: [d.spec.name for d in self._table.of(kind) if d.usable]
-            for kind in {d.kind for d in self._table.drivers}
-        }
-        runtimes = {name: {"path": name} for name in names.get(_kind("isolation"), [])}
-        v2 = core.host.cgroup_version == 2
         return {
             "ID": self._engine_id(),
+            **self._counts(),
+            **self._drivers(),
+            **_abilities(self._core.host),
+            **_host_facts(),
+        }
+
+    def _counts(self) -> dict[str, Any]:
+        states = [container.state.status for container in self._core.store.all()]
+        images = self._database.row("SELECT count(*) FROM images")
+        running, paused = states.count("running"), states.count("paused")
+        return {
             "Containers": len(states),
-            "ContainersRunning": states.count("running"),
-            "ContainersPaused": states.count("paused"),
-            "ContainersStopped": len(states) - states.count("running") - states.count("paused"),
+            "ContainersRunning": running,
+            "ContainersPaused": paused,
+            "ContainersStopped": len(states) - running - paused,
             "Images": images[0] if images else 0,
+        }
+
+    def _names(self, kind: Kind) -> list[str]:
+        return [driver.spec.name for driver in self._table.of(kind) if driver.usable]
+
+    def _drivers(self) -> dict[str, Any]:
+        core = self._core
+        return {
             "Driver": core.storage_name,
             "DriverStatus": [["Backing directory", str(core.host.data_root)]],
+            "DockerRootDir": str(core.host.data_root),
             "Plugins": {
-                "Volume": names.get(_kind("volume"), []),
-                "Network": names.get(_kind("network"), []),
+                "Volume": self._names(Kind.VOLUME),
+                "Network": self._names(Kind.NETWORK),
                 "Authorization": None,
-                "Log": names.get(_kind("log"), []),
+                "Log": self._names(Kind.LOG),
             },
-            "MemoryLimit": True,
-            "SwapLimit": True,
-            "CpuCfsPeriod": True,
-            "CpuCfsQuota": True,
-            "CPUShares": True,
-            "CPUSet": True,
-            "PidsLimit": True,
-            "IPv4Forwarding": True,
-            "BridgeNfIptables": False,
-            "BridgeNfIp6tables": False,
-            "Debug": False,
-            "OomKillDisable": not v2,
-            "NGoroutines": 0,
-            "SystemTime": rfc3339(),
             "LoggingDriver": core.default_log_driver,
-            "CgroupDriver": "cgroupfs",
-            "CgroupVersion": str(core.host.cgroup_version),
-            "NEventsListener": 0,
-            "KernelVersion": os.uname().release,
-            "OperatingSystem": _operating_system(),
-            "OSVersion": "",
-            "OSType": "linux",
-            "Architecture": platform.machine(),
-            "NCPU": os.cpu_count() or 1,
-            "MemTotal": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            "Runtimes": {name: {"path": name} for name in self._names(Kind.ISOLATION)},
+            "DefaultRuntime": core.default_runtime,
+            "ServerVersion": hooper.__version__,
+            "LiveRestoreEnabled": True,
+            "Isolation": "",
+            "InitBinary": "hooper-init",
+            "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
+            "Swarm": {"NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": False},
             "IndexServerAddress": "https://index.docker.io/v1/",
             "RegistryConfig": {
                 "InsecureRegistryCIDRs": ["127.0.0.0/8", "::1/128"],
                 "IndexConfigs": {"docker.io": {"Name": "docker.io", "Mirrors": [], "Secure": True, "Official": True}},
                 "Mirrors": [],
             },
-            "DockerRootDir": str(core.host.data_root),
-            "HttpProxy": os.environ.get("HTTP_PROXY", ""),
-            "HttpsProxy": os.environ.get("HTTPS_PROXY", ""),
-            "NoProxy": os.environ.get("NO_PROXY", ""),
-            "Name": socket.gethostname(),
-            "Labels": [],
-            "ExperimentalBuild": False,
-            "ServerVersion": hooper.__version__,
-            "Runtimes": runtimes,
-            "DefaultRuntime": core.default_runtime,
-            "Swarm": {"NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": False},
-            "LiveRestoreEnabled": True,
-            "Isolation": "",
-            "InitBinary": "hooper-init",
-            "ContainerdCommit": {"ID": "", "Expected": ""},
-            "RuncCommit": {"ID": "", "Expected": ""},
-            "InitCommit": {"ID": "", "Expected": ""},
-            "SecurityOptions": ["name=seccomp,profile=builtin", *(["name=cgroupns"])],
-            "Warnings": [],
+            **{name: {"ID": "", "Expected": ""} for name in ("ContainerdCommit", "RuncCommit", "InitCommit")},
         }
 
     def _engine_id(self) -> str:
@@ -160,10 +139,39 @@ class SystemService(System):
         ]
 
 
-def _kind(word: str) -> Any:
-    from hooper.api.specs import Kind
+def _abilities(host: HostInfo) -> dict[str, Any]:
+    limits = "MemoryLimit SwapLimit CpuCfsPeriod CpuCfsQuota CPUShares CPUSet PidsLimit IPv4Forwarding".split()
+    return {
+        **dict.fromkeys(limits, True),
+        "BridgeNfIptables": False,
+        "BridgeNfIp6tables": False,
+        "OomKillDisable": host.cgroup_version == 1,
+        "CgroupDriver": "cgroupfs",
+        "CgroupVersion": str(host.cgroup_version),
+        "Debug": False,
+        "ExperimentalBuild": False,
+    }
 
-    return Kind(word)
+
+def _host_facts() -> dict[str, Any]:
+    return {
+        "NGoroutines": 0,
+        "NEventsListener": 0,
+        "SystemTime": rfc3339(),
+        "KernelVersion": os.uname().release,
+        "OperatingSystem": _operating_system(),
+        "OSVersion": "",
+        "OSType": "linux",
+        "Architecture": platform.machine(),
+        "NCPU": os.cpu_count() or 1,
+        "MemTotal": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "HttpProxy": os.environ.get("HTTP_PROXY", ""),
+        "HttpsProxy": os.environ.get("HTTPS_PROXY", ""),
+        "NoProxy": os.environ.get("NO_PROXY", ""),
+        "Name": socket.gethostname(),
+        "Labels": [],
+        "Warnings": [],
+    }
 
 
 def _operating_system() -> str:
