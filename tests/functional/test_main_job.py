@@ -165,8 +165,10 @@ def test_a_third_partys_storage_driver_runs_a_container(short_tmp: Path) -> None
             == "on a stranger's driver\n"
         )
         assert daemon.docker("info", "-f", "{{.Driver}}").stdout == "example\n"
-        rows = json.loads(daemon.hooper("plugin", "ls", "--format", "json").stdout.splitlines()[0])
-        assert rows
+        inspected = json.loads(daemon.hooper("plugin", "inspect", "example").stdout)
+        assert [(row["kind"], row["status"], row["distribution"]) for row in inspected] == [
+            ("storage", "active", "hooper-storage-example")
+        ]
 
 
 @pytest.mark.parametrize("driver", ["overlay", "vfs"])
@@ -215,3 +217,31 @@ def test_the_demo_leaves_nothing() -> None:
     support.until(
         lambda: not {n for n in set(os.listdir("/tmp")) - before if n.startswith("hooper")}, what="a clean /tmp"
     )
+
+
+BROKEN_PLUGIN = """\
+from hooper.api.specs import DriverSpec
+from hooper.hookspecs import hookimpl
+
+@hookimpl
+def hooper_register_storage_drivers():
+    raise RuntimeError("broken on purpose")
+"""
+
+
+def test_a_broken_plugin_is_shown_and_takes_nobody_down(short_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = short_tmp / "broken-plugin"
+    info = place / "hooper_broken-1.0.dist-info"
+    info.mkdir(parents=True)
+    (place / "hooper_broken.py").write_text(BROKEN_PLUGIN)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: hooper-broken\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[hooper.plugins]\nbroken = hooper_broken\n")
+    monkeypatch.setenv("PYTHONPATH", str(place))
+    with support.hooper(short_tmp / "with-broken") as daemon:
+        shown = daemon.hooper("plugin", "ls").stdout
+        rows = {line.split()[1]: line for line in shown.splitlines()}
+        assert "active" in rows["overlay"] and "active" in rows["namespaces"]
+        assert "error" in rows["broken"] and "broken on purpose" in rows["broken"]
+        doctor = daemon.hooper("plugin", "doctor", check=False)
+        assert doctor.returncode == 1
+        assert "RuntimeError: broken on purpose" in doctor.stdout and "Traceback" in doctor.stdout

@@ -15,7 +15,7 @@ from hooper.api.specs import Kind
 from hooper.engine.clock import rfc3339
 from hooper.engine.core import Core
 from hooper.engine.names import new_id
-from hooper.plugins.manager import PluginTable
+from hooper.plugins.manager import DriverRecord, PluginRecord, PluginTable
 from hooper.state.database import Database
 
 
@@ -100,43 +100,45 @@ class SystemService(System):
         return {"LayersSize": layers[0] if layers else 0, "BuilderSize": 0}
 
     async def plugins(self) -> Sequence[dict[str, Any]]:
-        rows: list[dict[str, Any]] = [
-            {
-                "Kind": driver.kind.value,
-                "Name": driver.spec.name,
-                "Summary": driver.spec.summary,
-                "Plugin": driver.plugin.name,
-                "Distribution": driver.plugin.distribution,
-                "Version": driver.plugin.version,
-                "Factory": driver.spec.factory,
-                "Priority": driver.spec.priority,
-                "ApiVersion": driver.spec.api_version,
-                "Capabilities": sorted(driver.spec.capabilities),
-                "Status": driver.status,
-                "Reason": driver.reason,
-                "Traceback": driver.traceback,
-            }
-            for driver in self._table.drivers
-        ]
-        broken = [plugin for plugin in self._table.plugins if plugin.status != "ok"]
-        return rows + [
-            {
-                "Kind": "plugin",
-                "Name": plugin.name,
-                "Summary": "",
-                "Plugin": plugin.name,
-                "Distribution": plugin.distribution,
-                "Version": plugin.version,
-                "Factory": plugin.module,
-                "Priority": 0,
-                "ApiVersion": 0,
-                "Capabilities": [],
-                "Status": plugin.status,
-                "Reason": plugin.reason,
-                "Traceback": plugin.traceback,
-            }
-            for plugin in broken
-        ]
+        for record in self._table.of(Kind.ISOLATION):
+            if record.status == "available":
+                await self._core.selector.attempt(record)
+        rows = [_driver_row(driver) for driver in self._table.drivers]
+        return rows + [_plugin_row(plugin) for plugin in self._table.plugins if plugin.status != "ok"]
+
+
+def _driver_row(driver: DriverRecord) -> dict[str, Any]:
+    spec, plugin = driver.spec, driver.plugin
+    return {
+        "kind": driver.kind.value,
+        "name": spec.name,
+        "summary": spec.summary,
+        "plugin": plugin.name,
+        "distribution": plugin.distribution,
+        "version": plugin.version,
+        "factory": spec.factory,
+        "priority": spec.priority,
+        "api_version": spec.api_version,
+        "capabilities": sorted(spec.capabilities),
+        "status": driver.status,
+        "reason": driver.reason,
+        "traceback": driver.traceback,
+    }
+
+
+def _plugin_row(plugin: PluginRecord) -> dict[str, Any]:
+    """A plugin that brought no driver at all."""
+    return {
+        "kind": "plugin",
+        "name": plugin.name,
+        "plugin": plugin.name,
+        "distribution": plugin.distribution,
+        "version": plugin.version,
+        "factory": plugin.module,
+        "status": plugin.status,
+        "reason": plugin.reason,
+        "traceback": plugin.traceback,
+    }
 
 
 def _abilities(host: HostInfo) -> dict[str, Any]:
