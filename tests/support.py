@@ -167,7 +167,16 @@ def hooper(directory: Path, config: str = "", arguments: list[str] | None = None
         engine.clear()
     finally:
         engine.stop()
+        forget_network(engine.exec_root)
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def forget_network(exec_root: Path) -> None:
+    """Removes the bridges and the table of a daemon that was killed, which keeps them for the next one on its roots."""
+    from hooper_net_bridge.naming import default_bridge, table
+
+    run("nft", "delete", "table", "inet", table(exec_root), check=False)
+    run("ip", "link", "delete", default_bridge(exec_root), check=False)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import support
 from support import Hooper, context_tar
 
 pytestmark = pytest.mark.root
@@ -38,6 +39,12 @@ MISTAKES = {
 }  # fmt: skip
 
 
+def nothing_is_left(engine: Hooper) -> bool:
+    """The directory of a context goes a moment after the answer."""
+    support.until(lambda: leftovers(engine) == [], 5, f"nothing left of a build, but {leftovers(engine)}")
+    return True
+
+
 def leftovers(engine: Hooper) -> list[str]:
     """Directories and snapshots that only a build under way has."""
     places = [engine.data_root / "builds", engine.data_root / "containers", engine.exec_root / "containers"]
@@ -61,7 +68,7 @@ def test_a_mistake_names_its_line_and_leaves_nothing(clean: Hooper, tmp_path: Pa
         assert done.stderr.count(place) == 1 and text in done.stderr, done.stderr
         assert "Traceback" not in done.stderr
     assert clean.docker("images", "-aq").stdout == images
-    assert leftovers(clean) == []
+    assert nothing_is_left(clean)
 
 
 def test_a_dockerfile_that_is_not_there(clean: Hooper, tmp_path: Path) -> None:
@@ -70,7 +77,7 @@ def test_a_dockerfile_that_is_not_there(clean: Hooper, tmp_path: Path) -> None:
         assert done.returncode == 1 and "nope" in done.stderr
     status, content = clean.request("POST", "/build?dockerfile=nope", context_tar({"a": "a"}))
     assert (status, content["message"].splitlines()[0]) == (404, "Cannot locate specified Dockerfile: nope")
-    assert leftovers(clean) == []
+    assert nothing_is_left(clean)
 
 
 @pytest.mark.parametrize("quiet", [[], ["-q"]])
@@ -81,7 +88,7 @@ def test_a_failing_command_gives_its_code(clean: Hooper, tmp_path: Path, quiet: 
         assert done.returncode == 42, done.stderr
         assert "The command '/bin/sh -c echo seen; exit 42' returned a non-zero code: 42" in done.stderr
         assert "\nseen\n" in (done.stderr if quiet else done.stdout)
-    assert leftovers(clean) == []
+    assert nothing_is_left(clean)
 
 
 def test_names_that_are_not_utf8(clean: Hooper, tmp_path: Path) -> None:

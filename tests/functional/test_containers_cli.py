@@ -17,6 +17,7 @@ from subprocess import CompletedProcess
 import pytest
 
 import support
+from hooper_net_bridge.naming import table
 from support import Hooper
 
 pytestmark = pytest.mark.root
@@ -271,5 +272,5 @@ def traces(engine: Hooper) -> dict[str, int]:
         "directories": len(list((engine.data_root / "containers").iterdir())),
         "run directories": len(list((engine.exec_root / "containers").iterdir())),
         "volumes": len(engine.request("GET", "/volumes")[1]["Volumes"] or []),
-        "nft": support.run("nft", "list", "ruleset", check=False).stdout.count("dnat ip to"),
+        "nft": support.run("nft", "list", "table", "inet", table(engine.exec_root), check=False).stdout.count("\n"),
     }
