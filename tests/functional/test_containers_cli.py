@@ -189,6 +189,9 @@ def test_limits_reach_the_kernel(client: Client) -> None:
     assert (host["Memory"], host["PidsLimit"], host["NanoCpus"]) == (64 << 20, 20, 500_000_000)
     burst = client("exec", "l1", "sh", "-c", "for i in $(seq 30); do sleep 5 & done; wait", check=False)
     assert "can't fork" in burst.stderr
+    client("update", "--pids-limit", "-1", "l1")
+    freed = client("exec", "l1", "sh", "-c", "for i in $(seq 30); do sleep 1 & done; wait; echo all")
+    assert (freed.stdout, freed.stderr) == ("all\n", "")
 
 
 def test_isolation_is_dockers(client: Client) -> None:

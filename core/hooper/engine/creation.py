@@ -81,6 +81,8 @@ class Creator:
     def _completed(self, host: HostConfig) -> HostConfig:
         """With the host's defaults where the request says nothing."""
         core, log = self._core, host.log_config
+        # As Docker: on cgroup v1 a privileged container sees the host's cgroups.
+        bare = host.privileged and core.host.cgroup_version == 1
         return msgspec.structs.replace(
             host,
             runtime=host.runtime or core.default_runtime,
@@ -88,7 +90,7 @@ class Creator:
             log_config=msgspec.structs.replace(log, type=log.type or core.default_log_driver),
             shm_size=host.shm_size or spec.DEFAULT_SHM_SIZE,
             ipc_mode=host.ipc_mode or "private",
-            cgroupns_mode=host.cgroupns_mode or ("host" if host.privileged else "private"),
+            cgroupns_mode=host.cgroupns_mode or ("host" if bare else "private"),
         )
 
     def _networks(self, request: ContainerCreate, config: ContainerConfig) -> dict[str, EndpointSettings]:

@@ -231,7 +231,7 @@ class Starter:
                 if other.id not in live:
                     raise Conflict(f"cannot join {kind} namespace of a non running container: {other.id}")
                 found[kind] = f"/proc/{other.state.pid}/ns/{kind}"
-        if host.cgroupns_mode == "host" or (host.privileged and not host.cgroupns_mode):
+        if host.cgroupns_mode == "host":
             found["cgroup"] = "host"
         return found
 

@@ -237,7 +237,7 @@ def resources(host: HostConfig, *, devices: bool = False) -> oci.Resources:
         devices=_device_rules(host) if devices else [],
         memory=memory if memory != oci.Memory() else None,
         cpu=cpu if cpu != oci.CPU() else None,
-        pids=oci.Pids(limit=host.pids_limit) if host.pids_limit and host.pids_limit > 0 else None,
+        pids=oci.Pids(limit=host.pids_limit) if host.pids_limit else None,
         block_io=oci.BlockIO(weight=host.blkio_weight) if host.blkio_weight else None,
     )
 
