@@ -111,3 +111,11 @@ def test_events_and_system(client: docker.DockerClient) -> None:
     assert client.ping() and client.version()["ApiVersion"] == "1.50"
     assert client.info()["Driver"] in ("overlay", "vfs")
     assert client.df()["Images"]
+
+
+def test_forced_removal_at_the_moment_of_the_end(client: docker.DockerClient) -> None:
+    """Whichever comes first: the removal succeeds and leaves nothing."""
+    for _ in range(15):
+        container = client.containers.run("busybox", ["sh", "-c", "sleep 0.02"], detach=True)
+        container.remove(force=True)
+    assert client.containers.list(all=True) == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +46,17 @@ class Core:
     log: Any
     runtimes: set[str] = field(default_factory=set)
     """Isolation backends that were found to work."""
+
+    def background(self, function: Callable[..., Awaitable[object]], *arguments: object) -> None:
+        """Runs something that outlives the present request; a fault of it is logged and ends nothing else."""
+        self.tasks.start_soon(self.guarded, function, *arguments)
+
+    async def guarded(self, function: Callable[..., Awaitable[object]], *arguments: object) -> None:
+        """Runs something; a fault of it is logged and goes no further."""
+        try:
+            await function(*arguments)
+        except Exception:
+            self.log.exception("background work failed", work=function.__name__)
 
     def data_dir(self, container_id: str) -> Path:
         """Durable files of a container: log, hosts…"""

@@ -29,6 +29,8 @@ class Live:
 
     container: Container
     monitor: MonitorClient
+    ending: bool = False
+    """Its exit is being recorded."""
     ended: anyio.Event = field(default_factory=anyio.Event)
     """Set when its exit has been recorded."""
 

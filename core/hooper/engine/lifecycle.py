@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 
 from hooper.api.engine import AttachOptions, WaitResult
-from hooper.api.errors import Conflict, HooperError, NotModified, StartFailed
+from hooper.api.errors import Conflict, HooperError, NotModified, StartFailed, Unavailable
 from hooper.api.model import Container
 from hooper.engine import signals
 from hooper.engine.clock import NEVER, rfc3339, seconds
@@ -79,10 +79,10 @@ class Lifecycle:
 
     def _watch(self, live: Live) -> None:
         def ended(exited: Exited) -> None:
-            self._core.tasks.start_soon(self._ended, live, exited)
+            self._core.background(self._ended, live, exited)
 
         def lost() -> None:
-            self._core.tasks.start_soon(self._lost, live)
+            self._core.background(self._lost, live)
 
         live.monitor.on_exec_exit(self.on_exec_exit)
         live.monitor.on_exit(ended)
@@ -90,7 +90,7 @@ class Lifecycle:
 
     async def _lost(self, live: Live) -> None:
         """The monitor is gone without a word of the exit: what it left on disk tells, or nothing does."""
-        if live.ended.is_set():
+        if live.ending:
             return
         exited = read_exit(self._core.run_dir(live.container.id))
         if exited is None:
@@ -108,27 +108,36 @@ class Lifecycle:
     async def _ended(self, live: Live, exited: Exited) -> None:
         container, core = live.container, self._core
         async with self._locks[container.id]:
-            if live.ended.is_set():
+            if live.ending:
                 return
-            live.ended.set()
-            self.live.pop(container.id, None)
-            live.monitor.release()
-            await core.networks.leave(container.id, None)
-            await self.starter.release_volumes(container)
-            self.starter.clean(container.id)
-            self._record(container, exited)
-            again = self._wants_restart(container)
-            if again:
-                container.state.status = "restarting"
-            core.store.save(container)
+            live.ending = True
+            try:
+                again = await self._settle(live, exited)
+            finally:
+                self.live.pop(container.id, None)
+                live.ended.set()
         if exited.oom_killed:
             core.emit(container, "oom")
         core.emit(container, "die", exitCode=str(exited.exit_code))
         if again:
-            core.tasks.start_soon(self._restart_later, container)
+            core.background(self._restart_later, container)
         self.waiters.exited(container.id, WaitResult(exited.exit_code))
         if container.host_config.auto_remove and not again:
             await self.remove(container)
+
+    async def _settle(self, live: Live, exited: Exited) -> bool:
+        """Gives back what the run had, and records its end; True if the container is to run again."""
+        container, core = live.container, self._core
+        live.monitor.release()
+        await core.networks.leave(container.id, None)
+        await self.starter.release_volumes(container)
+        self.starter.clean(container.id)
+        self._record(container, exited)
+        again = self._wants_restart(container)
+        if again:
+            container.state.status = "restarting"
+        core.store.save(container)
+        return again
 
     def _record(self, container: Container, exited: Exited) -> None:
         state = container.state
@@ -195,7 +204,11 @@ class Lifecycle:
     async def _signal(self, live: Live, value: int) -> None:
         if value == 9 and live.container.state.status == "paused":
             await live.monitor.resume()
-        await live.monitor.signal(value)
+        try:
+            await live.monitor.signal(value)
+        except Unavailable:
+            # Its monitor is gone, so it has just ended: the record of that is on its way.
+            self._core.log.debug("signal to a container that ends", container=live.container.id, signal=value)
 
     def running(self, container: Container) -> Live:
         """Conflict if it does not run."""
@@ -256,7 +269,7 @@ class Lifecycle:
         async with anyio.create_task_group() as tasks:
             for container in self._core.store.all():
                 if container.state.running:
-                    tasks.start_soon(self._find, container)
+                    tasks.start_soon(self._core.guarded, self._find, container)
         await self._core.networks.reconcile(set(self.live))
         for container in self._core.store.all():
             policy = container.host_config.restart_policy.name
@@ -264,7 +277,7 @@ class Lifecycle:
                 continue
             if policy == "always" or (policy == "unless-stopped" and container.state.started_at != NEVER):
                 container.state.status = "restarting"
-                self._core.tasks.start_soon(self._restart_later, container)
+                self._core.background(self._restart_later, container)
 
     async def _find(self, container: Container) -> None:
         directory = self._core.run_dir(container.id)
