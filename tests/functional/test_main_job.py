@@ -229,13 +229,70 @@ def hooper_register_storage_drivers():
 """
 
 
+SUBSCRIBER_PLUGIN = """\
+from pathlib import Path
+from hooper.api.frontend import Subscriber
+from hooper.api.specs import DriverSpec
+from hooper.hookspecs import hookimpl
+
+class Notes(Subscriber):
+    async def run(self, events, engine):
+        async for event in events:
+            with open(Path(__file__).with_name("notes"), "a") as file:
+                print(event.type, event.action, file=file)
+
+@hookimpl
+def hooper_register_event_subscribers():
+    yield DriverSpec("notes", "writes events down", factory="hooper_notes:Notes")
+"""
+
+
+def distribution(place: Path, name: str, code: str) -> None:
+    """An installed distribution with one plugin, as pip leaves it."""
+    info = place / f"hooper_{name}-1.0.dist-info"
+    info.mkdir(parents=True)
+    (place / f"hooper_{name}.py").write_text(code)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: hooper-{name}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[hooper.plugins]\n{name} = hooper_{name}\n")
+
+
+def test_an_event_subscriber_is_told(short_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = short_tmp / "notes-plugin"
+    distribution(place, "notes", SUBSCRIBER_PLUGIN)
+    monkeypatch.setenv("PYTHONPATH", str(place))
+    with support.hooper(short_tmp / "with-notes") as daemon:
+        daemon.docker("volume", "create", "seen")
+        support.until(
+            lambda: (place / "notes").exists() and "volume create" in (place / "notes").read_text(), what="a note"
+        )
+
+
+def test_the_network_driver_is_configured(short_tmp: Path) -> None:
+    with support.hooper(short_tmp / "netdriver", config='[network]\ndriver = "bridge"\n') as daemon:
+        status, made = daemon.request("POST", "/networks/create", {"Name": "without-driver"})
+        assert status == 201, made
+        assert daemon.docker("network", "inspect", "-f", "{{.Driver}}", "without-driver").stdout == "bridge\n"
+        daemon.docker("network", "rm", "without-driver")
+    wrong = support.hooper(short_tmp / "nonet", config='[network]\ndriver = "nope"\n')
+    with pytest.raises(AssertionError, match='network driver "nope" not found'):
+        wrong.__enter__()
+
+
+def test_disk_usage_counts_what_only_the_build_cache_keeps(clean: Hooper, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM busybox\nRUN head -c 3000000 /dev/zero >/large\n")
+    clean.docker("build", "-t", "large", str(tmp_path))
+    clean.docker("builder", "prune", "-f", check=False)
+    before = clean.request("GET", "/system/df")[1]["BuilderSize"]
+    clean.docker("rmi", "large")
+    kept = clean.request("GET", "/system/df")[1]["BuilderSize"]
+    assert kept - before > 3_000_000
+    assert clean.request("POST", "/build/prune?all=1")[0] == 200
+    assert clean.request("GET", "/system/df")[1]["BuilderSize"] == 0
+
+
 def test_a_broken_plugin_is_shown_and_takes_nobody_down(short_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = short_tmp / "broken-plugin"
-    info = place / "hooper_broken-1.0.dist-info"
-    info.mkdir(parents=True)
-    (place / "hooper_broken.py").write_text(BROKEN_PLUGIN)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: hooper-broken\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[hooper.plugins]\nbroken = hooper_broken\n")
+    distribution(place, "broken", BROKEN_PLUGIN)
     monkeypatch.setenv("PYTHONPATH", str(place))
     with support.hooper(short_tmp / "with-broken") as daemon:
         shown = daemon.hooper("plugin", "ls").stdout

@@ -316,7 +316,10 @@ class Images(ABC):
 class Networks(ABC):
     @abstractmethod
     async def create(self, network: Network) -> tuple[Network, Sequence[str]]:
-        """`id` and `created` are filled in by the engine. Conflict if the name exists. Returns warnings."""
+        """`id` and `created` are filled in by the engine, and `driver` if it is "". Returns warnings.
+
+        Conflict if the name exists.
+        """
 
     @abstractmethod
     async def list(self, filters: Filters | None = None) -> Sequence[Network]: ...

@@ -41,7 +41,7 @@ class Frontend(ABC):
 
 
 class Subscriber(ABC):
-    """A plugin that is told events. It has a bounded queue: if it is slow it loses the oldest."""
+    """A plugin that is told events. It has a bounded queue: if it is slow it loses the newest."""
 
     def __init__(self, context: DriverContext) -> None:
         self.context = context

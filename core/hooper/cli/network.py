@@ -59,7 +59,9 @@ def _row(network: Mapping[str, Any], *, full: bool) -> dict[str, Any]:
 @command("create", "NETWORK")
 @flag("--attachable", help="Enable manual container attachment")
 @values("--aux-address", help="Auxiliary IPv4 or IPv6 addresses used by Network driver", metavar="map")
-@click.option("-d", "--driver", default="bridge", metavar="string", help="Driver to manage the Network")
+@click.option(
+    "-d", "--driver", default="", metavar="string", help="Driver to manage the Network (default: the daemon's)"
+)
 @values("--gateway", help="IPv4 or IPv6 Gateway for the master subnet")
 @flag("--internal", help="Restrict external access to the network")
 @values("--ip-range", help="Allocate container ip from a sub-range")

@@ -7,16 +7,20 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import click
 
 from hooper.api.errors import HooperError, InvalidArgument
-from hooper.api.frontend import Listener
+from hooper.api.frontend import Listener, Subscriber
 from hooper.api.specs import Kind
 from hooper.config import Config, load
 from hooper.daemon.logging import logger
+
+if TYPE_CHECKING:
+    from hooper.engine.engine import LocalEngine
+    from hooper.plugins.selection import Selector
 
 
 @click.command("daemon")
@@ -74,10 +78,12 @@ async def run(config: Config, pidfile: Path | None = None) -> None:
 
     log = logger(config["daemon.log_level"])
     os.umask(0o022)
-    async with open_engine(config, log) as (_, selector):
+    async with open_engine(config, log) as (engine, selector):
         frontends = await _frontends(config, selector)
         listeners = [Listener(address, config["daemon.group"]) for address in config["daemon.hosts"]]
         async with anyio.create_task_group() as tasks:
+            for subscriber in await _subscribers(config, selector):
+                engine.core.background(_inform, subscriber, engine)
             for frontend in frontends:
                 await tasks.start(frontend.serve, listeners)
             with _PidFile(pidfile):
@@ -88,12 +94,24 @@ async def run(config: Config, pidfile: Path | None = None) -> None:
                 tasks.cancel_scope.cancel()
 
 
-async def _frontends(config: Config, selector: Any) -> list[Any]:
-    enabled: list[str] = config["frontend.enabled"]
-    if enabled == ["auto"]:
-        found = list((await selector.every(Kind.FRONTEND)).values())
-    else:
-        found = [(await selector.choose(Kind.FRONTEND, name))[1] for name in enabled]
+async def _enabled(config: Config, selector: Selector, kind: Kind) -> list[Any]:
+    names: list[str] = config[f"{kind}.enabled"]
+    if names == ["auto"]:
+        return list((await selector.every(kind)).values())
+    return [(await selector.choose(kind, name))[1] for name in names]
+
+
+async def _subscribers(config: Config, selector: Selector) -> list[Subscriber]:
+    return await _enabled(config, selector, Kind.SUBSCRIBER)
+
+
+async def _inform(subscriber: Subscriber, engine: LocalEngine) -> None:
+    async with engine.events.subscribe() as events:
+        await subscriber.run(events, engine)
+
+
+async def _frontends(config: Config, selector: Selector) -> list[Any]:
+    found = await _enabled(config, selector, Kind.FRONTEND)
     if not found:
         raise InvalidArgument("no API front-end is active", remedy="`hooper plugin doctor` tells why.")
     return found

@@ -57,6 +57,16 @@ class BuildCache:
             for key in used:
                 self._database.execute("UPDATE build_cache SET last_used=? WHERE key=?", (now, key))
 
+    def size(self) -> int:
+        """Bytes, uncompressed, of the layers that only finished steps keep."""
+        row = self._database.row(
+            "WITH RECURSIVE cached(chain) AS (SELECT chain_id FROM build_cache WHERE chain_id IS NOT NULL"
+            " UNION SELECT parent FROM layers JOIN cached ON layers.chain_id=cached.chain WHERE parent IS NOT NULL)"
+            " SELECT coalesce(sum(size), 0) FROM layers WHERE chain_id IN (SELECT chain FROM cached)"
+            f" AND {_UNUSED}"
+        )
+        return int(row[0]) if row else 0
+
     def prune(self, *, before: float | None, keys: Sequence[str], used_too: bool) -> list[str]:
         """Forgets the steps that were last used before a time, if one is given, and returns their keys.
 

@@ -149,7 +149,9 @@ async def _assemble(
     content = ContentStore(host.data_root / "content")
     init_layers = InitLayers(storage, parts.workers)
     collector = Collector(database, content, storage, init_layers.drop)
-    networks = NetworkService(database, await selector.every(Kind.NETWORK), events.emit, log)
+    networks = NetworkService(
+        database, await selector.every(Kind.NETWORK), events.emit, log, selector.config["network.driver"]
+    )
     images = ImageService(
         database,
         content,
@@ -200,7 +202,7 @@ async def _assemble(
         events.emit,
         log,
     )
-    engine = LocalEngine(core, containers, SystemService(core, table, database), builds)
+    engine = LocalEngine(core, containers, SystemService(core, table, database, builds.cache), builds)
     parts.engine = engine
     return engine
 

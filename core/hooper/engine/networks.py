@@ -42,8 +42,19 @@ class NetworkService(Networks):
 
     containers: ContainerLookup
 
-    def __init__(self, database: Database, drivers: Mapping[str, NetworkDriver], publish: Publish, log: Any) -> None:
+    def __init__(
+        self,
+        database: Database,
+        drivers: Mapping[str, NetworkDriver],
+        publish: Publish,
+        log: Any,
+        default_driver: str = "auto",
+    ) -> None:
         self._drivers, self._publish, self._log = drivers, publish, log
+        makers = [name for name, driver in drivers.items() if driver.user_defined]
+        self._default = makers[0] if default_driver == "auto" and makers else default_driver
+        if default_driver != "auto":
+            self._driver(default_driver)
         self._networks, self._endpoints = NetworkStore(database), EndpointStore(database)
         self._database = database
         self._made: set[str] = set()
@@ -79,6 +90,7 @@ class NetworkService(Networks):
 
     async def create(self, network: Network) -> tuple[Network, Sequence[str]]:
         network_settings.check_name(network.name)
+        network = msgspec.structs.replace(network, driver=network.driver or self._default)
         driver = self._driver(network.driver)
         if any(network.name in other.predefined for other in self._drivers.values()):
             raise Forbidden(

@@ -6,12 +6,14 @@ import os
 import platform
 import socket
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import hooper
 from hooper.api.driver import HostInfo
 from hooper.api.engine import System
 from hooper.api.specs import Kind
+from hooper.engine.build_cache import BuildCache
 from hooper.engine.clock import rfc3339
 from hooper.engine.core import Core
 from hooper.engine.names import new_id
@@ -20,8 +22,8 @@ from hooper.state.database import Database
 
 
 class SystemService(System):
-    def __init__(self, core: Core, table: PluginTable, database: Database) -> None:
-        self._core, self._table, self._database = core, table, database
+    def __init__(self, core: Core, table: PluginTable, database: Database, cache: BuildCache) -> None:
+        self._core, self._table, self._database, self._cache = core, table, database, cache
 
     async def info(self) -> dict[str, Any]:
         return {
@@ -65,7 +67,7 @@ class SystemService(System):
             "ServerVersion": hooper.__version__,
             "LiveRestoreEnabled": True,
             "Isolation": "",
-            "InitBinary": "hooper-init",
+            "InitBinary": "",
             "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
             "Swarm": {"NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": False},
             "IndexServerAddress": "https://index.docker.io/v1/",
@@ -97,7 +99,7 @@ class SystemService(System):
 
     async def disk_usage(self) -> dict[str, int]:
         layers = self._database.row("SELECT coalesce(sum(size), 0) FROM layers")
-        return {"LayersSize": layers[0] if layers else 0, "BuilderSize": 0}
+        return {"LayersSize": layers[0] if layers else 0, "BuilderSize": self._cache.size()}
 
     async def plugins(self) -> Sequence[dict[str, Any]]:
         for record in self._table.of(Kind.ISOLATION):
@@ -142,9 +144,10 @@ def _plugin_row(plugin: PluginRecord) -> dict[str, Any]:
 
 
 def _abilities(host: HostInfo) -> dict[str, Any]:
-    limits = "MemoryLimit SwapLimit CpuCfsPeriod CpuCfsQuota CPUShares CPUSet PidsLimit IPv4Forwarding".split()
+    limits = "MemoryLimit SwapLimit CpuCfsPeriod CpuCfsQuota CPUShares CPUSet PidsLimit".split()
     return {
         **dict.fromkeys(limits, True),
+        "IPv4Forwarding": _forwards(),
         "BridgeNfIptables": False,
         "BridgeNfIp6tables": False,
         "OomKillDisable": host.cgroup_version == 1,
@@ -153,6 +156,13 @@ def _abilities(host: HostInfo) -> dict[str, Any]:
         "Debug": False,
         "ExperimentalBuild": False,
     }
+
+
+def _forwards() -> bool:
+    try:
+        return Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "1"
+    except OSError:
+        return False
 
 
 def _host_facts() -> dict[str, Any]:

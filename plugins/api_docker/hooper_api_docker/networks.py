@@ -135,7 +135,7 @@ async def create(engine: Engine, request: Request) -> Response:
     network = Network(
         id="",
         name=body.name,
-        driver=body.driver or "bridge",
+        driver=body.driver or "",
         created=0.0,
         pools=[_wanted(pool) for pool in pools],
         options=body.options or {},
