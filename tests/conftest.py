@@ -56,6 +56,26 @@ def import_busybox(daemon: support.Engine, name: str = "busybox") -> None:
     assert status == 200 and "error" not in str(text), text
 
 
+@pytest.fixture(scope="session", params=["hooper", pytest.param("dockerd", marks=pytest.mark.dockerd)])
+def _either(request: pytest.FixtureRequest) -> support.Engine:
+    if request.param == "hooper":
+        daemon: support.Engine = request.getfixturevalue("engine")
+        return daemon
+    daemon = request.getfixturevalue("peer")
+    import_busybox(daemon)
+    return daemon
+
+
+@pytest.fixture
+def either(_either: support.Engine) -> Iterator[support.Engine]:
+    """Hooper, and in a second run of the test a real dockerd: what it asserts is what Docker does.
+
+    Both have the image busybox:latest. The test's containers are removed after it.
+    """
+    yield _either
+    _either.clear()
+
+
 @pytest.fixture(scope="session")
 def registry(short_tmp: Path) -> Iterator[str]:
     """A docker-registry that holds a Debian made by mmdebstrap as debian:12, pushed there by skopeo."""

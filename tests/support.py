@@ -99,6 +99,11 @@ class Engine:
         assert status == 200, content
         return dict(content)
 
+    def clear(self) -> None:
+        """Removes every container."""
+        for container in self.request("GET", "/containers/json?all=1")[1]:
+            self.request("DELETE", f"/containers/{container['Id']}?force=1&v=1")
+
 
 @dataclass
 class Hooper(Engine):
@@ -143,11 +148,6 @@ class Hooper(Engine):
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-
-    def clear(self) -> None:
-        """Removes every container."""
-        for container in self.request("GET", "/containers/json?all=1")[1]:
-            self.request("DELETE", f"/containers/{container['Id']}?force=1&v=1")
 
 
 @contextlib.contextmanager
