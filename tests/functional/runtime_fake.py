@@ -9,12 +9,13 @@ import signal
 import termios
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 
 from hooper.api import oci
 from hooper.api.errors import StartFailed
-from hooper.api.isolation import Bundle, IsolationBackend, Process, Stats, Stdio
+from hooper.api.isolation import Bundle, Gate, IsolationBackend, Outline, Process, Stats, Stdio
 
 
 class FakeConfig(msgspec.Struct):
@@ -98,3 +99,31 @@ class FakeBackend(IsolationBackend):
             os.execvpe(process.args[0], process.args, {"PATH": "/usr/bin:/bin"})
         finally:
             os._exit(127)
+
+
+class FakeWithin(FakeBackend):
+    """The same, but its containers make themselves."""
+
+    def fork(self, outline: Outline) -> int | None:
+        return os.fork()
+
+    def become(self, bundle: Bundle, stdio: Stdio, gate: Gate) -> NoReturn:
+        if bundle.spec.hostname == "fail-create":
+            raise StartFailed("cannot create", "asked to fail", exit_code=125)
+        (bundle.directory / "fake-created").touch()
+        os.setsid()
+        master = None
+        if stdio.terminal:
+            master, slave = pty.openpty()
+            stdio = Stdio(slave, slave, slave)
+            fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+        gate.ready(master)
+        if master is not None:
+            os.close(master)
+        for number, fd in enumerate((stdio.stdin, stdio.stdout, stdio.stderr)):
+            assert fd is not None
+            os.dup2(fd, number)
+        if bundle.spec.process.args[0] == "/missing":
+            raise StartFailed("start", 'exec: "/missing": no such file or directory', exit_code=127)
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        os.execvpe(bundle.spec.process.args[0], bundle.spec.process.args, {"PATH": "/usr/bin:/bin"})

@@ -14,6 +14,7 @@ from hooper_isolation_oci.backend import OciBackend
 
 pytest.register_assert_rewrite("hooper.testing.isolation")
 from hooper.testing.isolation import IsolationConformance  # noqa: E402
+from hooper.testing.isolation_within import MadeWithin  # noqa: E402
 
 pytestmark = pytest.mark.root
 
@@ -22,6 +23,14 @@ class TestNamespaces(IsolationConformance):
     @pytest.fixture
     def backend(self) -> IsolationBackend:
         return NamespacesBackend("namespaces", None)
+
+
+class TestNamespacesWithin(IsolationConformance):
+    """The way that hooper takes: the container's first process makes it."""
+
+    @pytest.fixture
+    def backend(self) -> IsolationBackend:
+        return MadeWithin(NamespacesBackend("namespaces", None))
 
 
 class TestRunc(IsolationConformance):

@@ -24,7 +24,7 @@ import runtime_fake
 from hooper.api import oci
 from hooper.api.driver import HostInfo
 from hooper.api.errors import Conflict, HooperError, Internal, NotFound, StartFailed, Unavailable
-from hooper.api.isolation import Bundle
+from hooper.api.isolation import Bundle, Outline
 from hooper.api.logs import LogTarget
 from hooper.runtime import wire
 from hooper.runtime.client import Launcher, MonitorClient, read_exit
@@ -44,20 +44,23 @@ class _Log:
         logging.getLogger(__name__).warning("%s %s", arguments, values)
 
 
-def make_launcher(tmp_path: Path) -> Launcher:
+def make_launcher(tmp_path: Path, backend: str = "FakeBackend") -> Launcher:
     host = HostInfo(True, 1, (6, 1), "amd64", tmp_path, tmp_path)
     backends = [
-        ("fake", "runtime_fake:FakeBackend", runtime_fake.FakeConfig(memory=42)),
+        ("fake", f"runtime_fake:{backend}", runtime_fake.FakeConfig(memory=42)),
         ("broken", "runtime_missing:Backend", None),
     ]
     loggers = [("json-file", "hooper_log_jsonfile.driver:JsonFileDriver", None)]
     return Launcher(backends, loggers, host, _Log())
 
 
-@pytest.fixture
-async def launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Launcher]:
+@pytest.fixture(params=["FakeBackend", "FakeWithin"])
+async def launcher(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Launcher]:
+    """With a backend that makes containers, and with one whose containers make themselves."""
     monkeypatch.setenv("PYTHONPATH", str(HERE))
-    launcher = make_launcher(tmp_path)
+    launcher = make_launcher(tmp_path, request.param)
     await launcher.start()
     yield launcher
     await launcher.aclose()
@@ -69,7 +72,13 @@ def spawn_of(directory: Path, *args: str, **options: object) -> Spawn:
     spec.hostname = str(options.pop("hostname", ""))
     bundle = Bundle(id=directory.name, directory=directory, spec=spec, rootfs=())
     choices: dict[str, Any] = {"backend": "fake", "netns": "host", "log_driver": "none", **options}
-    return Spawn(container_id=bundle.id, directory=directory, bundle=wire.pack(bundle), **choices)
+    return Spawn(
+        container_id=bundle.id,
+        directory=str(directory),
+        bundle=wire.pack(bundle),
+        outline=Outline(bundle.id),
+        **choices,
+    )
 
 
 def logged(directory: Path) -> dict[str, object]:

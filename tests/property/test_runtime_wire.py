@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hooper.api import oci
-from hooper.api.isolation import Bundle
+from hooper.api.isolation import Bundle, Outline
 from hooper.runtime import protocol as p
 from hooper.runtime import wire
 from hooper.runtime.detach import DetachKeys
@@ -32,7 +32,7 @@ def spawns(draw: st.DrawFn) -> p.Spawn:
     spec = oci.Spec(oci_version="1.0.2", process=process, root=oci.Root(path="/r"))
     bundle = Bundle(id=draw(texts), directory=Path("/run/x") / "d", spec=spec, rootfs=())
     return p.Spawn(
-        container_id=bundle.id, directory=bundle.directory, bundle=wire.pack(bundle),
+        container_id=bundle.id, directory=str(bundle.directory), bundle=wire.pack(bundle), outline=Outline(bundle.id),
         backend=draw(texts), netns="new", log_driver="", attached=draw(st.lists(attaches, max_size=3)),
         console_size=draw(st.none() | st.tuples(st.integers(0, 9), st.integers(0, 9))),
         sysctls=draw(st.dictionaries(texts, texts, max_size=3)),

@@ -15,12 +15,13 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, Protocol
 
 import msgspec
 
 from hooper.api import oci
 from hooper.api.driver import HostInfo
+from hooper.api.errors import HooperError
 from hooper.api.storage import Mount
 
 
@@ -40,6 +41,32 @@ class Bundle(msgspec.Struct):
     netns: int | None = None
     init: bool = False
     """Run a small init as pid 1 that forwards signals and reaps (docker run --init)."""
+
+
+class Outline(msgspec.Struct):
+    """What of a container has to be known before its first process exists."""
+
+    id: str
+    cgroups_path: str = ""
+    """As in the spec."""
+    namespaces: dict[str, str] = {}
+    """Those of the spec that a process is born into, `pid` and `user`: their path, or "" for a new one."""
+
+
+class Gate(Protocol):
+    """How a process that makes its own container speaks with the monitor."""
+
+    def fileno(self) -> int:
+        """The descriptor to keep open until the program is executed, which closes it: that tells the monitor."""
+
+    def ready(self, console: int | None) -> None:
+        """All is made, with this master of its pty: returns when the program may be executed.
+
+        Ends the process if that is not to happen.
+        """
+
+    def fail(self, error: HooperError) -> None:
+        """Tells why the program is not executed; the process is to end then with the error's exit code."""
 
 
 class Stdio(msgspec.Struct):
@@ -84,7 +111,7 @@ class Stats(msgspec.Struct):
 
 class IsolationBackend(ABC):
     """One instance serves all containers of a launcher; it keeps no state about them in memory
-    other than between `create` and `start` of the same container."""
+    other than between `create` and `start`, or `fork` and `become`, of the same container."""
 
     def __init__(self, name: str, config: Any) -> None:
         self.name, self.config = name, config
@@ -94,6 +121,21 @@ class IsolationBackend(ABC):
 
     def preload(self, host: HostInfo) -> None:
         """Runs once in the launcher: imports and computes what `create` and `exec` will need."""
+
+    def fork(self, outline: Outline) -> int | None:
+        """Forks the first process of a container that is to make itself: as os.fork(), the pid, and 0 in the process.
+
+        None, the default: `create` and `start` are to make the container. Otherwise they are not called; the process
+        goes on with `become`, and the monitor, which never sees the bundle unless it is needed later, stays small.
+        """
+        return None
+
+    def become(self, bundle: Bundle, stdio: Stdio, gate: Gate) -> NoReturn:
+        """In the process that `fork` made: makes all that `create` does, passes the `gate`, executes the program.
+
+        Raises what `create` and `start` raise; `delete` follows then.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has a fork and no become")
 
     @abstractmethod
     def create(self, bundle: Bundle, stdio: Stdio) -> Process:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -119,6 +120,7 @@ async def open_engine(config: Config, log: Any) -> AsyncIterator[tuple[LocalEngi
         tasks = await stack.enter_async_context(anyio.create_task_group())
         stack.callback(tasks.cancel_scope.cancel)
         engine = await _assemble(selector, parts, launcher, tasks, table, log)
+        await launcher.start()
         await engine.containers.lifecycle.reconcile()
         await sweep(engine.core)
         yield engine, selector
@@ -128,11 +130,15 @@ async def open_engine(config: Config, log: Any) -> AsyncIterator[tuple[LocalEngi
 async def _launcher(selector: Selector, host: HostInfo, log: Any) -> AsyncIterator[Launcher]:
     backends = selector.declared(Kind.ISOLATION)
     loggers = selector.declared(Kind.LOG)
-    launcher = Launcher(backends, loggers, host, log)
-    await launcher.start()
+    default_logger, _ = await selector.choose(Kind.LOG)
+    launcher = Launcher(backends, loggers, host, log, default_logger.spec.name)
+    # Its start takes as long as all the rest of the daemon's: at the same time, and its outcome is awaited later.
+    starting = asyncio.ensure_future(launcher.start())
+    starting.add_done_callback(lambda done: done.cancelled() or done.exception())
     try:
         yield launcher
     finally:
+        starting.cancel()
         await launcher.aclose()
 
 

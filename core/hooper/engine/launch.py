@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import anyio
 
 from hooper.api.errors import Conflict, HooperError, NotFound
-from hooper.api.isolation import Bundle
+from hooper.api.isolation import Bundle, Outline
 from hooper.api.model import Container, MountPoint
 from hooper.api.network import Endpoint, SandboxMode
 from hooper.api.storage import Mount
@@ -64,7 +64,6 @@ class Starter:
             )
             held = await self._connect(container, monitor, endpoints)
             try:
-                await monitor.created()
                 started = await monitor.start(held)
             finally:
                 _close(held)
@@ -135,8 +134,9 @@ class Starter:
         bundle = await self.bundle(container, endpoints, live, "host" if netns == "host" else "", rootfs)
         spawn = Spawn(
             container_id=container.id,
-            directory=core.run_dir(container.id),
+            directory=str(bundle.directory),
             bundle=wire.pack(bundle),
+            outline=_outline(bundle),
             backend=container.runtime,
             netns=netns,
             log_driver=container.log_driver,
@@ -253,6 +253,12 @@ class RunDirectories:
             shutil.rmtree(directory)
             os.mkdir(directory, 0o700)
         os.mkdir(directory / "rootfs", 0o755)
+
+
+def _outline(bundle: Bundle) -> Outline:
+    linux = bundle.spec.linux
+    born = {namespace.type: namespace.path for namespace in linux.namespaces if namespace.type in ("pid", "user")}
+    return Outline(bundle.id, linux.cgroups_path, born)
 
 
 def _names(container: Container, endpoint: Endpoint) -> str:

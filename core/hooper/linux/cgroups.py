@@ -83,6 +83,10 @@ class Cgroup(ABC):
     def enter(self) -> None:
         """Moves the calling process, which has a single thread, into it, unless it is there."""
 
+    def prepare_fork(self) -> None:
+        """Makes as much of it as `fork` needs, for a container that is to `create` it itself."""
+        return
+
     def fork(self) -> int:
         """fork(2). Where the kernel can make the child in this cgroup, which exists, `inside` is set there."""
         return os.fork()

@@ -40,6 +40,9 @@ class UnifiedCgroup(Cgroup):
         self.create_parents()
         make_directory(self._place)
 
+    def prepare_fork(self) -> None:
+        self.create(None)
+
     def create_parents(self) -> None:
         parent = os.path.dirname(self._place)
         if not os.path.isdir(parent):

@@ -40,14 +40,20 @@ class Launcher:
     """The fork server, as a child of the daemon. It is started again when it has died."""
 
     def __init__(
-        self, backends: Sequence[DriverSettings], log_drivers: Sequence[DriverSettings], host: HostInfo, log: Any
+        self,
+        backends: Sequence[DriverSettings],
+        log_drivers: Sequence[DriverSettings],
+        host: HostInfo,
+        log: Any,
+        log_driver: str = "",
     ) -> None:
         config = p.LauncherConfig(
             backends=[_reference(*driver) for driver in backends],
             log_drivers=[_reference(*driver) for driver in log_drivers],
+            log_driver=log_driver,
             host=host,
         )
-        self._config, self._log = wire.to_json(config).decode(), log
+        self._config, self._log = wire.to_json(config), log
         self._lock = asyncio.Lock()
         self._channel: Channel | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -123,11 +129,12 @@ class Launcher:
                 ready.set_result(p.Failed(error={"kind": "unavailable", "what": "the launcher ended at once"}))
 
         self._channel = Channel(ours, heard, ended)
+        await self._channel.send(self._config)
         await self._ready(ready)
 
     def _fork(self, channel: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, "-m", "hooper.runtime.launcher", str(channel), self._config],
+            [sys.executable, "-m", "hooper.runtime.launcher", str(channel)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             pass_fds=[channel],
@@ -220,8 +227,10 @@ class MonitorClient:
         return await asyncio.shield(self._created)
 
     async def start(self, fds: Sequence[int] = ()) -> p.Started:
-        """Lets the program run. `fds` are kept open for the container's life. StartFailed: the monitor goes
-        away and leaves nothing."""
+        """Lets the program run once all is made. `fds` are kept open for the container's life.
+
+        Raises what `created` does; StartFailed too means that the monitor goes away and leaves nothing.
+        """
         started = await self._request(p.Start(id=self._next()), p.Started, fds)
         self._started = True
         return started
@@ -394,17 +403,15 @@ class MonitorClient:
             answer.set_result((message, fds))
 
     def _fail_creation(self, error: HooperError) -> None:
-        for future in (self._sandbox, self._created):
+        waiting: list[asyncio.Future[Any]] = [self._sandbox, self._created, *self._answers.values()]
+        for future in waiting:
             if not future.done():
                 future.set_exception(error)
-                # Marks it as seen: not everybody asks for both.
+                # Marks it as seen: not everybody asks for all.
                 future.exception()
 
     def _ended(self) -> None:
         self._fail_creation(_gone())
-        for answer in self._answers.values():
-            if not answer.done():
-                answer.set_exception(_gone())
         self.closed.set()
         self._loop.call_soon(self._tell_lost)
 

@@ -2,10 +2,10 @@
 
 It forks workers too, which then find imported what they need.
 
-    python -m hooper.runtime.launcher FD CONFIG
+    python -m hooper.runtime.launcher FD
 
-FD is its end of the daemon's pair, CONFIG a `LauncherConfig` as JSON. It ends when the daemon's end is
-closed; the monitors go on.
+FD is its end of the daemon's pair, on which the first message is a `LauncherConfig`. It ends when the daemon's end
+is closed; the monitors go on.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import msgspec
 from hooper.api.driver import HostInfo
 from hooper.api.errors import HooperError, Internal, to_wire
 from hooper.api.isolation import IsolationBackend
-from hooper.runtime import heap, monitor, wire, worker
+from hooper.runtime import heap, monitor, rehearsal, wire, worker
 from hooper.runtime.protocol import Done, DriverReference, Failed, LauncherConfig
 
 _CALL = b"\xa4type\xa4Call"
@@ -65,7 +65,16 @@ class Launcher:
         self._channel = channel
         self._backends = _load_all(config.backends, config.host)
         self._log_drivers = _load_all(config.log_drivers, config.host)
+        self._place = config.host.exec_root / f"rehearsal-{os.getpid()}"
+        self._log_driver = config.log_driver
         self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+
+    def rehearse(self) -> None:
+        """What goes wrong in it costs speed alone."""
+        try:
+            rehearsal.rehearse(self._place, self._log_drivers, self._log_driver)
+        except Exception as error:
+            print(f"hooper launcher: the rehearsal failed: {error!r}", file=sys.stderr, flush=True)
 
     def serve(self) -> None:
         """Returns when the daemon's end is closed."""
@@ -80,8 +89,10 @@ class Launcher:
                 return
             data, fds = received
             if data.startswith(_CALL, 1):
-                worker.preload(data)
+                imported = worker.preload(data)
                 self._fork(worker.main, data, fds)
+                if imported:
+                    heap.settle()
             else:
                 self._fork(self._become_monitor, data, fds)
             wire.close_all(fds)
@@ -113,6 +124,15 @@ class Launcher:
         monitor.main(channel, data, fds, self._backends, self._log_drivers)
 
 
+def _configuration(channel: socket.socket) -> LauncherConfig:
+    """It is no argument, which whoever runs as pid 1 of a container (an init) would show to the container."""
+    received = wire.receive(channel)
+    if received is None:
+        raise Internal("starting the launcher", "the daemon is gone")
+    config: LauncherConfig = wire.from_json(received[0], LauncherConfig)
+    return config
+
+
 def _outlive(*_: object) -> None:
     """The call that caused the signal raises OSError."""
 
@@ -123,7 +143,7 @@ def main(arguments: Sequence[str]) -> None:
     channel = socket.socket(fileno=int(arguments[0]))
     os.set_inheritable(channel.fileno(), False)
     try:
-        launcher = Launcher(channel, wire.from_json(arguments[1].encode(), LauncherConfig))
+        launcher = Launcher(channel, _configuration(channel))
     except Exception as error:
         wire.send(channel, wire.encode(Failed(error=to_wire(error))))
         return
@@ -133,6 +153,7 @@ def main(arguments: Sequence[str]) -> None:
     # For them: Python ignores these, and what is ignored stays so through exec; a handler does not.
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, _outlive)
+    launcher.rehearse()
     heap.settle()
     launcher.serve()
 

@@ -1,8 +1,11 @@
-"""The making of a container, in a process beside its monitor that ends when the program runs.
+"""The making of a container, in a process that its monitor forks.
 
-Whatever a backend touches while it makes a container is memory that a monitor would keep for the container's whole
-life; and the monitor gets its own things ready in the meantime. The container's first process is the maker's child
-until the maker ends, and then, the monitor being a subreaper, the monitor's.
+Where the backend can, that is the container's first process itself: it makes everything and then executes the
+program. Otherwise it is a maker, which ends when the program runs; the container's first process is its child until
+then, and afterwards, the monitor being a subreaper, the monitor's.
+
+Either way it is not the monitor: whatever a backend touches while it makes a container is memory that a monitor would
+keep for the container's whole life; and the monitor gets its own things ready in the meantime.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import select
 import signal
 import socket
 
-from hooper.api.errors import Internal, from_wire, to_wire
+from hooper.api.errors import HooperError, to_wire
 from hooper.api.isolation import Bundle, IsolationBackend, Stdio
 from hooper.runtime import protocol as p
 from hooper.runtime import sandbox, wire
@@ -28,66 +31,124 @@ def unpacked(spawn: p.Spawn, netns: int | None) -> Bundle:
     return bundle
 
 
-class Maker:
+class Making:
     """The monitor's side of it."""
 
-    def __init__(self, channel: socket.socket, pid: int) -> None:
-        self._channel, self.pid = channel, pid
+    def __init__(self, channel: socket.socket, pid: int, *, within: bool) -> None:
+        self._channel, self.pid, self._within = channel, pid, within
+        self._allowed = False
+        self.reaped = False
+        """To be set by who has waited for `pid`, which may be another process's then."""
 
     def fileno(self) -> int:
         return self._channel.fileno()
 
-    def receive(self) -> tuple[p.Message, list[int]]:
-        """What the maker says next; Failed if it died."""
+    def receive(self) -> tuple[p.Message | None, list[int]]:
+        """What comes next of Sandbox, Created, Started and Failed; None if the process died without a word."""
         received = wire.receive(self._channel)
         if received is None:
-            return p.Failed(error=to_wire(Internal("the making of the container broke off", "its process died"))), []
+            started = self._within and self._allowed
+            return (p.Started(id=0, pid=self.pid, time_ns=0) if started else None), []
         data, fds = received
         message: p.Message = _told.decode(data)
+        if self._within and isinstance(message, p.Created):
+            # It is the first in its pid namespace and does not know how others call it.
+            message.pid = self.pid
         return message, fds
 
-    def start(self) -> None:
-        """Lets the program run; raises what `IsolationBackend.start` raised. The maker ends."""
+    def allow(self) -> None:
+        """Lets the program run, which is told as Started."""
+        self._allowed = True
         try:
             self._channel.send(b"go")
-            message, _ = self.receive()
-        finally:
-            self.close()
-        if isinstance(message, p.Failed):
-            raise from_wire(message.error)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # that is heard by who receives
 
     def close(self) -> None:
-        """The maker, if it still waits, gives up. Harmless twice."""
+        """The process, if it still waits, gives up. Harmless twice."""
         self._channel.close()
 
+    def break_off(self) -> None:
+        """Returns when the process has ended: until then it may go on making. Harmless when it is over."""
+        self.close()
+        if self.reaped:
+            return
+        self.reaped = True
+        if self._within:
+            os.kill(self.pid, signal.SIGKILL)
+        try:
+            os.waitpid(self.pid, 0)
+        except ChildProcessError:
+            pass  # it ended before this process asked to hear of its children
 
-def fork(spawn: p.Spawn, backend: IsolationBackend, stdio: Stdio, netns: int | None, daemon: socket.socket) -> Maker:
+
+def begin(spawn: p.Spawn, backend: IsolationBackend, stdio: Stdio, netns: int | None, daemon: socket.socket) -> Making:
     """Begins to make the container; `netns` is the one to use, unless the Spawn asks for a new one."""
     ours, theirs = wire.pair()
-    pid = os.fork()
+    pid = backend.fork(spawn.outline)
+    within = pid is not None
+    if pid is None:
+        pid = os.fork()
     if pid:
         theirs.close()
-        return Maker(ours, pid)
+        return Making(ours, pid, within=within)
     ours.close()
-    status = 1
     try:
-        signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        _make(spawn, backend, stdio, netns, daemon, theirs)
-        status = 0
+        (_become if within else _make)(spawn, backend, stdio, netns, daemon, theirs)
     finally:
-        os._exit(status)
+        os._exit(1)
 
 
-def _allowed(monitor: socket.socket, pid: int) -> bool:
-    """Waits for the monitor's word to start the program; False if it has given up, and then it removes what there is,
-    or if the process has ended, which the monitor is to see: it becomes its child when this one ends."""
-    ended = os.pidfd_open(pid)
+def _sandbox(spawn: p.Spawn, netns: int | None, daemon: socket.socket, monitor: socket.socket) -> int | None:
+    if spawn.netns != "new":
+        return netns
+    made = sandbox.make(disable_ipv6=spawn.disable_ipv6, sysctls=spawn.sysctls)
+    # The daemon first: it has more to do with it.
+    for end in (daemon, monitor):
+        wire.send(end, wire.encode(p.Sandbox()), [made])
+    return made
+
+
+# --- from within ---
+
+
+class _Gate:
+    """`hooper.api.isolation.Gate` on the channel to the monitor."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+
+    def fileno(self) -> int:
+        return self._channel.fileno()
+
+    def ready(self, console: int | None) -> None:
+        wire.send(self._channel, wire.encode(p.Created(pid=0)), () if console is None else (console,))
+        if not self._channel.recv(16):
+            os._exit(1)
+
+    def fail(self, error: HooperError) -> None:
+        wire.send(self._channel, wire.encode(p.Failed(error=to_wire(error))))
+
+
+def _become(
+    spawn: p.Spawn,
+    backend: IsolationBackend,
+    stdio: Stdio,
+    netns: int | None,
+    daemon: socket.socket,
+    monitor: socket.socket,
+) -> None:
     try:
-        ready, _, _ = select.select([monitor.fileno(), ended], [], [])
-        return monitor.fileno() in ready and bool(monitor.recv(16))
-    finally:
-        os.close(ended)
+        netns = _sandbox(spawn, netns, daemon, monitor)
+        backend.become(unpacked(spawn, netns), stdio, _Gate(monitor))
+    except Exception as error:
+        # The socket object may have been closed by number; the number is still the channel's.
+        wire.send(monitor, wire.encode(p.Failed(error=to_wire(error))))
+        os._exit(getattr(error, "exit_code", 1))
+
+
+# --- by a maker ---
 
 
 def _make(
@@ -102,11 +163,7 @@ def _make(
         wire.send(monitor, wire.encode(message), fds)
 
     try:
-        if spawn.netns == "new":
-            netns = sandbox.make(disable_ipv6=spawn.disable_ipv6, sysctls=spawn.sysctls)
-            # The daemon first: it has more to do with it.
-            wire.send(daemon, wire.encode(p.Sandbox()), [netns])
-            tell(p.Sandbox(), netns)
+        netns = _sandbox(spawn, netns, daemon, monitor)
         bundle = unpacked(spawn, netns)
         process = backend.create(bundle, stdio)
     except Exception as error:
@@ -121,3 +178,14 @@ def _make(
         tell(p.Failed(error=to_wire(error)))
     else:
         tell(p.Started(id=0, pid=process.pid, time_ns=0))
+
+
+def _allowed(monitor: socket.socket, pid: int) -> bool:
+    """Waits for the monitor's word to start the program; False if it has given up, and then it removes what there is,
+    or if the process has ended, which the monitor is to see: it becomes its child when this one ends."""
+    ended = os.pidfd_open(pid)
+    try:
+        ready, _, _ = select.select([monitor.fileno(), ended], [], [])
+        return monitor.fileno() in ready and bool(monitor.recv(16))
+    finally:
+        os.close(ended)

@@ -10,7 +10,6 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from hooper.api.errors import Conflict, HooperError, Internal, NotFound, to_wire
@@ -20,8 +19,9 @@ from hooper.linux import syscalls
 from hooper.runtime import maker, wire
 from hooper.runtime import protocol as p
 from hooper.runtime.loop import READ, Loop
-from hooper.runtime.maker import Maker
+from hooper.runtime.maker import Making
 from hooper.runtime.owned import Owned
+from hooper.runtime.streams import Ends
 
 LOG_FILE = "monitor.log"
 RELEASE_S = 10.0
@@ -46,16 +46,24 @@ def main(
 
     `fds` are Spawn's after the first one, which `channel` is made of.
     """
-    wire.name_process("hooper-monitor")
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     try:
-        spawn: p.Spawn = _spawn_decoder.decode(data)
-        monitor = Monitor(channel, spawn, _named(backends, spawn.backend, "isolation backend"))
+        monitor = _begin(channel, _spawn_decoder.decode(data), fds, backends)
     except Exception as error:
         wire.send(channel, wire.encode(p.Failed(error=to_wire(error))))
         return
-    if monitor.prepare(fds, log_drivers):
+    wire.name_process("hooper-monitor")
+    if monitor.prepare(log_drivers):
         monitor.loop.run()
+
+
+def _begin(channel: socket.socket, spawn: p.Spawn, fds: list[int], backends: Mapping[str, IsolationBackend]) -> Monitor:
+    """First of all the fork: the longest way is the container's."""
+    backend = _named(backends, spawn.backend, "isolation backend")
+    netns = fds.pop(0) if spawn.netns == "given" else None
+    ends = Ends.open(tty=spawn.tty, stdin=spawn.stdin)
+    making = maker.begin(spawn, backend, ends.theirs, netns, channel)
+    return Monitor(channel, spawn, backend, making, ends, netns, fds)
 
 
 def _named(drivers: Mapping[str, Any], name: str, kind: str) -> Any:
@@ -70,14 +78,23 @@ def _named(drivers: Mapping[str, Any], name: str, kind: str) -> Any:
 class Monitor:
     """Made of a Spawn; `prepare`, then its loop runs until the container is over and recorded."""
 
-    def __init__(self, channel: socket.socket, spawn: p.Spawn, backend: IsolationBackend) -> None:
+    def __init__(
+        self,
+        channel: socket.socket,
+        spawn: p.Spawn,
+        backend: IsolationBackend,
+        making: Making,
+        ends: Ends,
+        netns: int | None,
+        waiting: list[int],
+    ) -> None:
         self.loop = Loop(self.note)
-        self._spawn, self._backend = spawn, backend
-        self._netns: int | None = None
+        self._spawn, self._backend, self._making, self._netns = spawn, backend, making, netns
         self._unpacked: Bundle | None = None
-        self._maker: Maker | None = None
-        self._waiting: list[int] = []
+        self._waiting = waiting
         """Connections to attach once there is something to attach them to."""
+        self._start_id = 0
+        """Of the Start that is to be answered."""
         self._spawner = channel
         self._daemons: list[socket.socket] = []
         self._listener: socket.socket | None = None
@@ -85,6 +102,7 @@ class Monitor:
         self._log: LogWriter | None = None
         self._lost = 0
         self._container = self._owned(
+            ends,
             tty=spawn.tty,
             stdin=spawn.stdin,
             stdin_once=spawn.stdin_once,
@@ -97,6 +115,9 @@ class Monitor:
         self._paused = False
         self._exited: p.Exited | None = None
 
+    def _path(self, name: str) -> str:
+        return f"{self._spawn.directory}/{name}"
+
     @property
     def _bundle(self) -> Bundle:
         if self._unpacked is None:
@@ -105,16 +126,11 @@ class Monitor:
 
     # --- making ---
 
-    def prepare(self, fds: list[int], log_drivers: Mapping[str, LogDriver]) -> bool:
-        """Begins to make the container, and gets ready for it; False if that went wrong."""
+    def prepare(self, log_drivers: Mapping[str, LogDriver]) -> bool:
+        """Gets ready for the container, which is being made; False if that went wrong."""
         try:
-            if self._spawn.netns == "given":
-                self._netns = fds.pop(0)
-            self._waiting = fds
-            stdio = self._container.streams.stdio()
-            self._maker = maker.fork(self._spawn, self._backend, stdio, self._netns, self._spawner)
             self.loop.watch_children(self._reap)
-            self.loop.watch(self._maker.fileno(), READ, self._made)
+            self.loop.watch(self._making.fileno(), READ, self._made)
             self._add_daemon(self._spawner)
             self._open_log(log_drivers)
             self._listen()
@@ -124,39 +140,38 @@ class Monitor:
         return True
 
     def _made(self, _: int) -> None:
-        """The maker has something to say."""
-        assert self._maker is not None
-        message, fds = self._maker.receive()
+        """The process that makes the container has something to say."""
+        message, fds = self._making.receive()
         if isinstance(message, p.Sandbox):
             self._netns = fds[0]
-            return
-        self.loop.unwatch(self._maker.fileno())
-        if isinstance(message, p.Created):
-            process = Process(pid=message.pid, console=fds[0] if fds else None)
-            self._container.made(process, self._spawn.console_size)
-            for request in self._spawn.attached:
-                self._attach(request, self._waiting)
+        elif isinstance(message, p.Created):
+            self._created(message, fds)
+        else:
+            self.loop.unwatch(self._making.fileno())
+            self._making.close()
+            if isinstance(message, p.Started):
+                self._started_ns = time.time_ns()
+                pid = self._container.process.pid
+                self._send(self._spawner, p.Started(id=self._start_id, pid=pid, time_ns=self._started_ns))
+            elif isinstance(message, p.Failed):
+                self._fail(message.error)
+            elif self._start_id or not self._container.process.pid:
+                self._fail(to_wire(Internal("the making of the container broke off", "its process died")))
+
+    def _created(self, message: p.Created, fds: list[int]) -> None:
+        process = Process(pid=message.pid, console=fds[0] if fds else None)
+        self._container.made(process, self._spawn.console_size)
+        for request in self._spawn.attached:
+            self._attach(request, self._waiting)
+        if self._start_id:
+            self._making.allow()
+        else:
             self._send(self._spawner, message)
-        elif isinstance(message, p.Failed):
-            self._fail(message.error)
 
     def _fail(self, error: dict[str, str | int]) -> None:
-        self._container.streams.abandon()
-        self._give_up_making()
-        self._clean()
-        self._container.over = True
+        """The container could not be made, or its program not be executed."""
+        self._abort()
         self._send(self._spawner, p.Failed(error=error))
-        self.loop.stop()
-
-    def _give_up_making(self) -> None:
-        """Returns when the maker has ended: until then it may go on making."""
-        if self._maker is None:
-            return
-        self._maker.close()
-        try:
-            os.waitpid(self._maker.pid, 0)
-        except ChildProcessError:
-            pass
 
     def _open_log(self, log_drivers: Mapping[str, LogDriver]) -> None:
         if self._spawn.log_driver not in ("", "none") and self._spawn.log is not None:
@@ -226,14 +241,12 @@ class Monitor:
             answer = self._handled(request, fds)
             if answer is not None:
                 self._send(sock, answer)
-            if isinstance(request, p.Start) and not self._started_ns and self._exited is None:
-                self._abort()
 
     def _handled(self, request: Any, fds: list[int]) -> p.Message | None:
         handler = _HANDLERS.get(type(request), Monitor._unknown)
         try:
             answer = handler(self, request, fds)
-            if answer is None and not isinstance(request, p.Attach):
+            if answer is None and not isinstance(request, p.Attach | p.Start):
                 return p.Done(id=request.id)
             return answer
         except Exception as error:
@@ -266,15 +279,14 @@ class Monitor:
 
     # --- requests ---
 
-    def _start(self, request: p.Start, fds: list[int]) -> p.Message:
-        if self._started_ns or not self._container.running:
+    def _start(self, request: p.Start, fds: list[int]) -> None:
+        if self._start_id or self._exited is not None:
             raise Conflict(f"cannot start container {self._spawn.container_id}", "it was started, or has ended, before")
+        self._start_id = request.id
         self._held[""] = list(fds)
         fds.clear()
-        assert self._maker is not None
-        self._maker.start()
-        self._started_ns = time.time_ns()
-        return p.Started(id=request.id, pid=self._container.process.pid, time_ns=self._started_ns)
+        if self._container.process.pid:
+            self._making.allow()
 
     def _hold(self, request: p.Hold, fds: list[int]) -> None:
         self._held.setdefault(request.name, []).extend(fds)
@@ -314,17 +326,19 @@ class Monitor:
         init = self._running("")
         if request.exec_id in self._execs:
             raise Conflict(f"exec {request.exec_id} has already run")
+        terminal = request.process.terminal
+        ends = Ends.open(tty=terminal, stdin=request.stdin) if request.attach else Ends.discard(tty=terminal)
         owned = self._owned(
-            tty=request.process.terminal,
+            ends,
+            tty=terminal,
             stdin=request.stdin,
             stdin_once=True,
             log=None,
             on_drained=lambda owned: self._exec_drained(request.exec_id, owned),
             on_over=lambda owned: self._exec_over(request.exec_id, owned),
         )
-        stdio = owned.streams.stdio() if request.attach else owned.streams.discard_stdio()
         try:
-            process = self._backend.exec(self._bundle, request.process, stdio, init.process.pid)
+            process = self._backend.exec(self._bundle, request.process, ends.theirs, init.process.pid)
         except BaseException:
             owned.streams.abandon()
             raise
@@ -356,8 +370,8 @@ class Monitor:
 
     # --- processes and their end ---
 
-    def _owned(self, **options: Any) -> Owned:
-        return Owned(self.loop, on_idle=self._stop_if_done, **options)
+    def _owned(self, ends: Ends, **options: Any) -> Owned:
+        return Owned(self.loop, ends, on_idle=self._stop_if_done, **options)
 
     def _reap(self) -> None:
         by_pid = {owned.process.pid: owned for owned in (self._container, *self._execs.values()) if owned.running}
@@ -368,8 +382,18 @@ class Monitor:
                 return
             if pid == 0:
                 return
-            if pid in by_pid:
-                by_pid[pid].exited(status)
+            if pid == self._making.pid:
+                self._making.reaped = True
+            owned = by_pid.get(pid)
+            if owned is self._container and self._start_id:
+                self._hear_out()
+            if owned is not None and not owned.over:
+                owned.exited(status)
+
+    def _hear_out(self) -> None:
+        """The container's end must not be told before its start: takes what was said about that."""
+        while not self._started_ns and not self._container.over:
+            self._made(0)
 
     def _exec_drained(self, exec_id: str, owned: Owned) -> None:
         """Told before its client reads the end: whoever sees that may ask for the exit code at once."""
@@ -386,7 +410,7 @@ class Monitor:
         self._guarded(lambda: self._backend.delete(self._bundle), None)
         self._end_execs()
         self._exited = p.Exited(exit_code=container.exit_code, oom_killed=oom_killed, time_ns=container.ended_ns)
-        self._guarded(lambda: _write_durably(self._spawn.directory / p.EXIT_FILE, wire.to_json(self._exited)), None)
+        self._guarded(lambda: _write_durably(self._path(p.EXIT_FILE), wire.to_json(self._exited)), None)
         self._close_listener()
         self._tell(self._exited)
         self.loop.call_later(RELEASE_S, self._forget_daemons)
@@ -412,15 +436,12 @@ class Monitor:
     def _abort(self) -> None:
         """The container was never started: nothing of it remains."""
         self._container.over = True
-        self._give_up_making()
+        self._making.break_off()
         self._container.streams.finish()
-        self._clean()
-        self.loop.stop()
-
-    def _clean(self) -> None:
         self._guarded(lambda: self._backend.delete(self._bundle), None)
         self._close_log()
         self._close_listener()
+        self.loop.stop()
 
     def _close_listener(self) -> None:
         if self._listener is None:
@@ -428,7 +449,10 @@ class Monitor:
         self.loop.unwatch(self._listener.fileno())
         self._listener.close()
         self._listener = None
-        (self._spawn.directory / p.MONITOR_SOCKET).unlink(missing_ok=True)
+        try:
+            os.unlink(self._path(p.MONITOR_SOCKET))
+        except FileNotFoundError:
+            pass
 
     # --- log ---
 
@@ -463,7 +487,7 @@ class Monitor:
 
         text = time.strftime("%Y-%m-%dT%H:%M:%SZ ", time.gmtime()) + "".join(traceback.format_exception(error))
         try:
-            with open(self._spawn.directory / LOG_FILE, "a", encoding="utf-8") as file:
+            with open(self._path(LOG_FILE), "a", encoding="utf-8") as file:
                 file.write(text)
         except OSError:
             pass
@@ -486,8 +510,8 @@ _HANDLERS: dict[type, Handler] = {
 }
 
 
-def _write_durably(path: Path, data: bytes) -> None:
-    temporary = path.with_suffix(".tmp")
+def _write_durably(path: str, data: bytes) -> None:
+    temporary = path + ".tmp"
     with open(temporary, "wb") as file:
         file.write(data)
         file.flush()

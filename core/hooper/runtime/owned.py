@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from hooper.api.isolation import Process
 from hooper.runtime.loop import Loop
-from hooper.runtime.streams import Log, Streams
+from hooper.runtime.streams import Ends, Log, Streams
 
 HELD_OPEN_S = 2.0
 """How long output is awaited that an orphan of the process may still write."""
@@ -26,6 +26,7 @@ class Owned:
     def __init__(
         self,
         loop: Loop,
+        ends: Ends,
         *,
         tty: bool,
         stdin: bool,
@@ -38,6 +39,7 @@ class Owned:
         self._loop, self._on_drained, self._on_over, self._on_idle = loop, on_drained, on_over, on_idle
         self.streams = Streams(
             loop,
+            ends,
             tty=tty,
             stdin=stdin,
             stdin_once=stdin_once,

@@ -16,13 +16,11 @@ descriptor, and the datagram is empty.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import msgspec
 
 from hooper.api import oci
 from hooper.api.driver import HostInfo
-from hooper.api.isolation import Stats
+from hooper.api.isolation import Outline, Stats
 from hooper.api.logs import LogTarget
 
 INLINE_MAX = 64 * 1024
@@ -49,10 +47,12 @@ class DriverReference(msgspec.Struct, kw_only=True):
 
 
 class LauncherConfig(msgspec.Struct, kw_only=True):
-    """The launcher's argument, as JSON."""
+    """The first thing that the launcher hears, as JSON."""
 
     backends: list[DriverReference]
     log_drivers: list[DriverReference]
+    log_driver: str = ""
+    """The default one, where it is among them."""
     host: HostInfo
 
 
@@ -64,10 +64,11 @@ class Spawn(Message, kw_only=True):
     """
 
     container_id: str
-    directory: Path
+    directory: str
     """`Bundle.directory`."""
     bundle: msgspec.Raw
     """The `Bundle`, packed once more: the monitor unpacks it when it needs it."""
+    outline: Outline
     backend: str
     netns: str
     """new (make one, with lo up, and answer with `Sandbox`), host, or given."""
@@ -118,7 +119,7 @@ class Hello(Message, kw_only=True):
 
 
 class Start(Message, kw_only=True):
-    """The network is ready: execute the program. Answered by Started or Failed.
+    """The network is ready: execute the program as soon as all is made. Answered by Started or Failed.
 
     Descriptors: any number of sockets, kept open as long as the container lives.
     """
@@ -208,8 +209,8 @@ class Sandbox(Message, kw_only=True):
 
 
 class Created(Message, kw_only=True):
-    """Unasked, after Spawn: the first process exists and waits for Start. Failed (id 0) otherwise,
-    and the monitor ends after it."""
+    """Unasked, after Spawn, unless Start came before: the first process is set up and waits for Start. Failed
+    (id 0) if it cannot be, and the monitor ends after it."""
 
     pid: int
 

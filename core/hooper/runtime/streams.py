@@ -42,6 +42,45 @@ def _chunk_buffer() -> memoryview:
     return _buffer
 
 
+class Ends:
+    """Both ends of a process's streams: the process's in `theirs`, until `Streams.opened` or `abandon`."""
+
+    def __init__(self, theirs: Stdio, outputs: dict[int, int], stdin: int = -1) -> None:
+        self.theirs, self.outputs, self.stdin = theirs, outputs, stdin
+
+    @classmethod
+    def open(cls, *, tty: bool, stdin: bool) -> Ends:
+        """Pipes, and /dev/null for a stdin that nobody wants; with a tty nothing, for the backend makes that."""
+        theirs = Stdio(terminal=tty)
+        if tty:
+            return cls(theirs, {})
+        ours = -1
+        if stdin:
+            theirs.stdin, ours = _pipe()
+            os.set_blocking(ours, False)
+        else:
+            theirs.stdin = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        stdout, theirs.stdout = _pipe()
+        stderr, theirs.stderr = _pipe()
+        os.set_blocking(stdout, False)
+        os.set_blocking(stderr, False)
+        return cls(theirs, {STDOUT: stdout, STDERR: stderr}, ours)
+
+    @classmethod
+    def discard(cls, *, tty: bool) -> Ends:
+        """As `open`, for a process that nobody listens to."""
+        if tty:
+            return cls(Stdio(terminal=True), {})
+        null = [os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC) for _ in range(3)]
+        return cls(Stdio(null[0], null[1], null[2]), {})
+
+    def close_theirs(self) -> None:
+        for fd in (self.theirs.stdin, self.theirs.stdout, self.theirs.stderr):
+            if fd is not None:
+                os.close(fd)
+        self.theirs = Stdio()
+
+
 class Client:
     """What one connection is attached to."""
 
@@ -54,11 +93,12 @@ class Client:
 
 class Streams:
     """`on_drained` is called when the process's output has ended, `on_flushed` each time that the
-    last client is gone. Made, then `stdio`, `opened`, and at the end `ended` and `finish`."""
+    last client is gone. Made, then `opened`, and at the end `ended` and `finish`."""
 
     def __init__(
         self,
         loop: Loop,
+        ends: Ends,
         *,
         tty: bool,
         stdin: bool,
@@ -68,46 +108,20 @@ class Streams:
         on_flushed: Callable[[], None],
     ) -> None:
         self._loop, self.tty, self._wants_stdin, self._once, self._log = loop, tty, stdin, stdin_once, log
+        self._ends = ends
         self._on_drained, self._on_flushed = on_drained, on_flushed
         self._clients: dict[Connection, Client] = {}
-        self._outputs: dict[int, int] = {}
+        self._outputs = ends.outputs
         self._paused: set[int] = set()
         self._limit = 1
-        self._input: Input | None = None
+        self._input = Input(loop, ends.stdin) if ends.stdin >= 0 else None
         self._console = -1
         self._wide: set[int] = set()
         self._finished = False
-        self._theirs = Stdio()
-
-    def stdio(self) -> Stdio:
-        """Opens pipes; the ends that become the process's are in the answer, until `opened` or `abandon`."""
-        self._theirs = Stdio(terminal=self.tty)
-        if self.tty:
-            return self._theirs
-        if self._wants_stdin:
-            self._theirs.stdin, ours = _pipe()
-            os.set_blocking(ours, False)
-            self._input = Input(self._loop, ours)
-        else:
-            self._theirs.stdin = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-        for number, name in _NAMES.items():
-            ours, theirs = _pipe()
-            os.set_blocking(ours, False)
-            setattr(self._theirs, name, theirs)
-            self._outputs[number] = ours
-        return self._theirs
-
-    def discard_stdio(self) -> Stdio:
-        """As `stdio`, for a process that nobody listens to."""
-        if self.tty:
-            return self.stdio()
-        null = [os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC) for _ in range(3)]
-        self._theirs = Stdio(null[0], null[1], null[2])
-        return self._theirs
 
     def opened(self, process: Process) -> None:
         """The process exists: closes its ends, takes its console, and begins to read."""
-        self._close_theirs()
+        self._ends.close_theirs()
         if process.console is not None:
             self._console = process.console
             os.set_blocking(process.console, False)
@@ -119,7 +133,7 @@ class Streams:
 
     def abandon(self) -> None:
         """The process could not be made: closes everything."""
-        self._close_theirs()
+        self._ends.close_theirs()
         self._close_input()
         for number in list(self._outputs):
             self._end_output(number)
@@ -176,12 +190,6 @@ class Streams:
     def clients(self) -> int:
         """How many connections are open."""
         return len(self._clients)
-
-    def _close_theirs(self) -> None:
-        for fd in (self._theirs.stdin, self._theirs.stdout, self._theirs.stderr):
-            if fd is not None:
-                os.close(fd)
-        self._theirs = Stdio()
 
     def _read(self, number: int, _: int) -> None:
         if any(c.connection.pending >= self._limit for c in self._clients.values() if c.outputs[number]):

@@ -24,18 +24,21 @@ _decoder = wire.decoder(p.Call)
 Function = Callable[[Any, Sequence[int]], Any]
 
 
-def preload(data: bytes) -> None:
+def preload(data: bytes) -> bool:
     """In the launcher: imports the module of a call if it is one of hooper's own, so that the next one finds it.
+
+    True if there was something to import.
 
     A stranger's module is imported in the worker alone. What goes wrong is left to the worker to find and tell.
     """
     module = _decoder.decode(data).function.partition(":")[0]
     if module in sys.modules or not module.startswith("hooper."):
-        return
+        return False
     try:
         importlib.import_module(module)
     except ImportError as error:
         print(f"hooper launcher: {error}", file=sys.stderr, flush=True)
+    return True
 
 
 def main(data: bytes, fds: list[int]) -> None:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from hooper.api import oci
 from hooper.api.driver import HostInfo
 from hooper.api.errors import Internal, SkipDriver, StartFailed
-from hooper.api.isolation import Bundle, IsolationBackend, Process, Stats, Stdio
+from hooper.api.isolation import Bundle, Gate, IsolationBackend, Outline, Process, Stats, Stdio
 from hooper.linux import capabilities, seccomp
-from hooper.linux import syscalls as sys
 from hooper.linux.cgroups import Cgroup, open_cgroup
 from hooper.linux.seccomp_default import default_profile
 from hooper_isolation_namespaces import joining, setup
-from hooper_isolation_namespaces.channel import GO, MAP, PID, READY, Channel
+from hooper_isolation_namespaces.channel import GO, MAP, PID, READY, Channel, explained
 from hooper_isolation_namespaces.setup import Start
 
 _OLDEST_KERNEL = (5, 9)
@@ -32,6 +30,8 @@ class NamespacesBackend(IsolationBackend):
         self._waiting: dict[str, Channel] = {}
         """By container: the way to its first process, from `create` to `start`."""
         self._last_capability: int | None = None
+        self._born_in: Cgroup | None = None
+        """In a process that `fork` made: its cgroup."""
 
     def probe(self, host: HostInfo) -> None:
         if not host.root:
@@ -45,6 +45,30 @@ class NamespacesBackend(IsolationBackend):
         profile = default_profile(capabilities.DEFAULT_CAPABILITIES, host.architecture, host.kernel)
         seccomp.compile_filter(profile)
 
+    # --- a container that makes itself ---
+
+    def fork(self, outline: Outline) -> int | None:
+        """A user namespace is mapped from outside, so that one needs `create`."""
+        if "user" in outline.namespaces:
+            return None
+        cgroup = open_cgroup(outline.cgroups_path or f"{_PARENT}/{outline.id}")
+        cgroup.prepare_fork()
+        pid = _fork_first(outline.namespaces, cgroup)
+        if pid == 0:
+            self._born_in = cgroup
+        return pid
+
+    def become(self, bundle: Bundle, stdio: Stdio, gate: Gate) -> NoReturn:
+        try:
+            start = self._start(bundle, bundle.spec.process, stdio, gate, self._born_in)
+            resources = bundle.spec.linux.resources
+            start.cgroup.create(resources)
+            if resources:
+                start.cgroup.apply(resources)
+            setup.first_process(start)
+        except OSError as error:
+            raise explained(error) from error
+
     # --- create and start ---
 
     def create(self, bundle: Bundle, stdio: Stdio) -> Process:
@@ -52,7 +76,7 @@ class NamespacesBackend(IsolationBackend):
         start = self._start(bundle, bundle.spec.process, stdio, theirs)
         try:
             start.cgroup.create(bundle.spec.linux.resources)
-            pid = _fork_first(start, ours)
+            pid = _fork_created(start, ours, theirs)
             theirs.close()
             process = _accompany(start, pid, ours)
         except BaseException:
@@ -63,7 +87,9 @@ class NamespacesBackend(IsolationBackend):
         self._waiting[bundle.id] = ours
         return process
 
-    def _start(self, bundle: Bundle, process: oci.Process, stdio: Stdio, channel: Channel) -> Start:
+    def _start(
+        self, bundle: Bundle, process: oci.Process, stdio: Stdio, gate: Gate, cgroup: Cgroup | None = None
+    ) -> Start:
         if self._last_capability is None:
             self._last_capability = capabilities.last_cap()
         profile = bundle.spec.linux.seccomp
@@ -71,8 +97,8 @@ class NamespacesBackend(IsolationBackend):
             bundle=bundle,
             process=process,
             stdio=stdio,
-            channel=channel,
-            cgroup=_cgroup(bundle),
+            gate=gate,
+            cgroup=cgroup or _cgroup(bundle),
             filter=seccomp.compile_filter(profile) if profile else None,
             last_capability=self._last_capability,
         )
@@ -99,7 +125,9 @@ class NamespacesBackend(IsolationBackend):
         start = self._start(bundle, process, stdio, theirs)
         try:
             with joining.target(init_pid) as pidfd:
-                pid = joining.fork_beside(pidfd, start.cgroup, lambda: joining.further_process(start, pidfd))
+                pid = joining.fork_beside(pidfd, start.cgroup)
+                if pid == 0:
+                    joining.further_process(start, theirs, pidfd)
                 theirs.close()
                 return _follow(pid, ours, terminal=stdio.terminal)
         finally:
@@ -137,53 +165,45 @@ def _cgroup(bundle: Bundle) -> Cgroup:
     return open_cgroup(bundle.spec.linux.cgroups_path or f"{_PARENT}/{bundle.id}")
 
 
-# --- the first process, seen from the monitor -----------------------------------------------------
+# --- the first process, seen from who forks it ----------------------------------------------------
 
 
-def _fork_first(start: Start, ours: Channel) -> int:
-    """Forks into the pid namespace that the spec asks for; this process stays in its own."""
-    asked = setup.new_namespaces(start.bundle.spec)
-
-    def child() -> NoReturn:
-        setup.first_process(start)
-
-    if "user" in asked:
-        return _fork_mapped(start, ours, child)
-    if "pid" not in asked:
-        return joining.fork(start.cgroup, child)
-    with _other_pid_namespace(asked["pid"]):
-        return joining.fork(start.cgroup, child)
-
-
-@contextmanager
-def _other_pid_namespace(path: str) -> Iterator[None]:
-    """Children that are forked here are in a new pid namespace, or the one at `path`."""
-    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+def _fork_first(asked: Mapping[str, str], cgroup: Cgroup) -> int:
+    """As os.fork(), into the pid namespace that is asked for."""
+    path = asked.get("pid")
+    if path is None:
+        return joining.fork(cgroup)
+    if not path:
+        return joining.fork_in_pid_namespace(None, cgroup)
+    namespace = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        if path:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                sys.setns(fd, sys.CLONE_NEWPID)
-            finally:
-                os.close(fd)
-        else:
-            sys.unshare(sys.CLONE_NEWPID)
-        try:
-            yield
-        finally:
-            sys.setns(own, sys.CLONE_NEWPID)
+        return joining.fork_in_pid_namespace(namespace, cgroup)
     finally:
-        os.close(own)
+        os.close(namespace)
 
 
-def _fork_mapped(start: Start, ours: Channel, child: Callable[[], NoReturn]) -> int:
+def _fork_created(start: Start, ours: Channel, theirs: Channel) -> int:
+    asked = setup.new_namespaces(start.bundle.spec)
+    mapped = "user" in asked
+    if mapped and not asked.get("pid"):
+        asked = {}  # a new pid namespace is to belong to the user namespace
+    pid = _fork_first(asked, start.cgroup)
+    if pid == 0:
+        _become_first(start, theirs)
+    return _map(start, pid, ours) if mapped else pid
+
+
+def _become_first(start: Start, channel: Channel) -> NoReturn:
+    try:
+        setup.first_process(start, channel)
+    except BaseException as error:
+        told = explained(error)
+        channel.fail(told)
+        os._exit(setup.exit_code(told))
+
+
+def _map(start: Start, between: int, ours: Channel) -> int:
     """With a user namespace: writes the mappings of the process in between, and learns of its child."""
-    path = setup.new_namespaces(start.bundle.spec).get("pid", "")
-    if path:
-        with _other_pid_namespace(path):
-            between = joining.fork(start.cgroup, child)
-    else:
-        between = joining.fork(start.cgroup, child)
     try:
         ours.expect(MAP)
         for file, mappings in (
@@ -192,13 +212,12 @@ def _fork_mapped(start: Start, ours: Channel, child: Callable[[], NoReturn]) -> 
         ):
             _write_map(f"/proc/{between}/{file}", mappings)
         ours.send(GO)
-        pid = int(ours.expect(PID).payload)
+        return int(ours.expect(PID).payload)
     except BaseException:
         os.kill(between, signal.SIGKILL)
         raise
     finally:
         os.waitpid(between, 0)
-    return pid
 
 
 def _write_map(path: str, mappings: Sequence[oci.IDMapping]) -> None:

@@ -1,6 +1,6 @@
-"""What a monitor and the process it has just forked say to each other.
+"""What a process and the one that it forked for a container, or for an exec, say to each other.
 
-    child                     monitor
+    child                     parent
       | ------- ready --------> |   all is set up (with the master of its pty)
       | <------ go ------------ |   execute
       | ------- failed -------> |   an error ends it at any point
@@ -59,10 +59,13 @@ class Channel:
         except (BrokenPipeError, ConnectionResetError):
             pass
 
-    def fail(self, error: BaseException) -> None:
-        """Tells the monitor why this process ends."""
-        if isinstance(error, OSError):
-            error = StartFailed("unable to start container process", describe(error))
+    def ready(self, console: int | None) -> None:
+        """In the child: all is set up; returns when the monitor says go, and ends the process if it is gone."""
+        self.send(READY, fds=() if console is None else (console,))
+        self.wait_for_go()
+
+    def fail(self, error: HooperError) -> None:
+        """In the child: tells the monitor why this process ends."""
         self.send(FAILED, msgspec.msgpack.encode(to_wire(error)))
 
     def receive(self) -> Answer:
@@ -88,6 +91,15 @@ class Channel:
         """In the child: blocks until the monitor says go, and ends the process if the monitor is gone."""
         if os.read(self._end.fileno(), 1) != GO:
             os._exit(1)
+
+
+def explained(error: BaseException) -> HooperError:
+    """What a process says of anything that ends it before its program runs."""
+    if isinstance(error, HooperError):
+        return error
+    if isinstance(error, OSError):
+        return StartFailed("unable to start container process", describe(error))
+    return Internal("unable to start container process", repr(error))
 
 
 def describe(error: OSError) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -13,7 +13,7 @@ from hooper.linux import pty
 from hooper.linux import syscalls as sys
 from hooper.linux.cgroups import Cgroup
 from hooper_isolation_namespaces import credentials, setup
-from hooper_isolation_namespaces.channel import READY
+from hooper_isolation_namespaces.channel import READY, Channel, explained
 from hooper_isolation_namespaces.setup import Start
 
 _ALL_BUT_USER = sys.CLONE_NEWNS | sys.CLONE_NEWUTS | sys.CLONE_NEWIPC | sys.CLONE_NEWNET | sys.CLONE_NEWCGROUP
@@ -32,32 +32,41 @@ def target(pid: int) -> Iterator[int]:
         os.close(pidfd)
 
 
-def fork(cgroup: Cgroup, child: Callable[[], NoReturn]) -> int:
-    """Forks, into the cgroup if that is possible; runs `child` in the new process and returns its pid.
+def fork(cgroup: Cgroup) -> int:
+    """As os.fork(), into the cgroup if that is possible.
 
     The child is never open to what already runs in its pid namespace: /proc/PID/exe is the host's interpreter.
     """
     sys.prctl(sys.PR_SET_DUMPABLE, 0)
-    pid = cgroup.fork()
-    if pid == 0:
-        child()
+    return cgroup.fork()
+
+
+def fork_in_pid_namespace(namespace: int | None, cgroup: Cgroup) -> int:
+    """As `fork`, into the pid namespace that the descriptor stands for, or a new one; this process stays in its own."""
+    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    pid = -1
+    try:
+        if namespace is None:
+            sys.unshare(sys.CLONE_NEWPID)
+        else:
+            sys.setns(namespace, sys.CLONE_NEWPID)
+        try:
+            pid = fork(cgroup)
+        finally:
+            if pid:
+                sys.setns(own, sys.CLONE_NEWPID)
+    finally:
+        if pid:
+            os.close(own)
     return pid
 
 
-def fork_beside(pidfd: int, cgroup: Cgroup, child: Callable[[], NoReturn]) -> int:
-    """Forks into the pid namespace of another process; this process stays in its own."""
-    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+def fork_beside(pidfd: int, cgroup: Cgroup) -> int:
+    """As `fork`, into the pid namespace of another process; Conflict if that is gone."""
     try:
-        try:
-            sys.setns(pidfd, sys.CLONE_NEWPID)
-        except ProcessLookupError as error:
-            raise Conflict("running a process in a container", "the container has ended", "Start it again.") from error
-        try:
-            return fork(cgroup, child)
-        finally:
-            sys.setns(own, sys.CLONE_NEWPID)
-    finally:
-        os.close(own)
+        return fork_in_pid_namespace(pidfd, cgroup)
+    except ProcessLookupError as error:
+        raise Conflict("running a process in a container", "the container has ended", "Start it again.") from error
 
 
 def end(pid: int) -> None:
@@ -69,11 +78,11 @@ def end(pid: int) -> None:
         pass
 
 
-def further_process(start: Start, pidfd: int) -> NoReturn:
+def further_process(start: Start, channel: Channel, pidfd: int) -> NoReturn:
     """Never returns: it becomes the program of an exec, or says why not and exits."""
     try:
         stdio = start.stdio
-        given = (stdio.stdin, stdio.stdout, stdio.stderr, pidfd, start.channel.fileno())
+        given = (stdio.stdin, stdio.stdout, stdio.stderr, pidfd, channel.fileno())
         setup.close_all_but([fd for fd in given if fd is not None])
         credentials.set_oom_score(start.process.oom_score_adj)
         start.cgroup.enter()
@@ -85,10 +94,10 @@ def further_process(start: Start, pidfd: int) -> NoReturn:
         if stdio.terminal:
             master, slave = pty.open_pair(root)
             stdio = setup.take_terminal(start.process, master, slave)
-            start.channel.send(READY, fds=[master])
+            channel.send(READY, fds=[master])
             os.close(master)
         setup.set_stdio(stdio)
         setup.become(start, who)
     except BaseException as error:
-        start.channel.fail(error)
+        channel.fail(explained(error))
         os._exit(1)

@@ -9,13 +9,14 @@ from collections.abc import Iterable
 from typing import NamedTuple, NoReturn
 
 from hooper.api import oci
-from hooper.api.isolation import Bundle, Stdio
+from hooper.api.errors import HooperError
+from hooper.api.isolation import Bundle, Gate, Stdio
 from hooper.linux import mounts, pty
 from hooper.linux import syscalls as sys
 from hooper.linux.cgroups import Cgroup
 from hooper.linux.users import Identity
 from hooper_isolation_namespaces import credentials, init, program, rootfs
-from hooper_isolation_namespaces.channel import MAP, PID, READY, Channel, failure
+from hooper_isolation_namespaces.channel import MAP, PID, Channel, explained, failure
 
 FLAGS = {
     "mount": sys.CLONE_NEWNS,
@@ -29,12 +30,12 @@ FLAGS = {
 
 
 class Start(NamedTuple):
-    """All that a process needs, gathered before the fork."""
+    """All that a process needs."""
 
     bundle: Bundle
     process: oci.Process
     stdio: Stdio
-    channel: Channel
+    gate: Gate
     cgroup: Cgroup
     filter: bytes | None
     """Its compiled system call filter."""
@@ -46,26 +47,21 @@ def new_namespaces(spec: oci.Spec) -> dict[str, str]:
     return {namespace.type: namespace.path for namespace in spec.linux.namespaces}
 
 
-def first_process(start: Start) -> NoReturn:
-    """Never returns: it becomes the program, or says why not and exits."""
-    try:
-        _close_others(start)
-        root = _enter_namespaces(start)
-        who, master = _set_up(start, root)
-        _drop(start, who)
-        start.channel.send(READY, fds=[] if master is None else [master])
-        if master is not None:
-            os.close(master)
-        start.channel.wait_for_go()
-        _run(start, who)
-    except BaseException as error:
-        start.channel.fail(error)
-        os._exit(_exit_code(error))
+def first_process(start: Start, channel: Channel | None = None) -> NoReturn:
+    """Becomes the program, or raises why not; `channel` leads to who maps a new user namespace."""
+    _close_others(start)
+    root = _enter_namespaces(start, channel)
+    who, master = _set_up(start, root)
+    _drop(start, who)
+    start.gate.ready(master)
+    if master is not None:
+        os.close(master)
+    _run(start, who)
 
 
-def _exit_code(error: BaseException) -> int:
-    code = getattr(error, "exit_code", 128)
-    return code if isinstance(code, int) else 128
+def exit_code(error: HooperError) -> int:
+    """What a process ends with that could not become its program."""
+    return getattr(error, "exit_code", 128)
 
 
 def _close_others(start: Start) -> None:
@@ -73,7 +69,7 @@ def _close_others(start: Start) -> None:
     gc.disable()  # a collection would touch, and so copy, the pages of all objects
     os.umask(0)
     stdio = (start.stdio.stdin, start.stdio.stdout, start.stdio.stderr)
-    close_all_but([fd for fd in (*stdio, start.bundle.netns, start.channel.fileno()) if fd is not None])
+    close_all_but([fd for fd in (*stdio, start.bundle.netns, start.gate.fileno()) if fd is not None])
 
 
 def close_all_but(keep: Iterable[int]) -> None:
@@ -89,7 +85,7 @@ def close_all_but(keep: Iterable[int]) -> None:
 # --- namespaces and root --------------------------------------------------------------------------
 
 
-def _enter_namespaces(start: Start) -> int:
+def _enter_namespaces(start: Start, channel: Channel | None) -> int:
     """Enters all namespaces but the cgroup's and the pid's, with the root file system mounted; its descriptor."""
     bundle, spec = start.bundle, start.bundle.spec
     asked = new_namespaces(spec)
@@ -104,8 +100,8 @@ def _enter_namespaces(start: Start) -> int:
             _join(path, FLAGS[kind])
         else:
             flags |= FLAGS[kind]
-    if "user" in asked:
-        return _enter_user_namespace(start, flags | sys.CLONE_NEWNS)
+    if channel is not None and "user" in asked:
+        return _enter_user_namespace(start, channel, flags | sys.CLONE_NEWNS)
     sys.unshare(flags | sys.CLONE_NEWNS)
     mount_root(bundle)
     return os.open(spec.root.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -131,7 +127,7 @@ def mount_root(bundle: Bundle) -> None:
         raise failure("error mounting the root file system", error) from error
 
 
-def _enter_user_namespace(start: Start, flags: int) -> int:
+def _enter_user_namespace(start: Start, channel: Channel, flags: int) -> int:
     """As root of the host mounts the root file system, then goes on as root of a new user namespace.
 
     The pid namespace must belong to the user namespace (for /proc), so the process forks once more; the
@@ -142,8 +138,8 @@ def _enter_user_namespace(start: Start, flags: int) -> int:
     os.chdir(start.bundle.spec.root.path)
     start.cgroup.enter()
     sys.unshare(sys.CLONE_NEWUSER)
-    start.channel.send(MAP)
-    start.channel.wait_for_go()
+    channel.send(MAP)
+    channel.wait_for_go()
     os.setgroups([])
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
@@ -151,7 +147,7 @@ def _enter_user_namespace(start: Start, flags: int) -> int:
         sys.unshare(sys.CLONE_NEWPID)
     child = os.fork()
     if child:
-        start.channel.send(PID, str(child).encode())
+        channel.send(PID, str(child).encode())
         os._exit(0)
     sys.prctl(sys.PR_SET_DUMPABLE, 0)
     sys.unshare(flags)
@@ -250,7 +246,7 @@ def _drop(start: Start, who: Identity) -> None:
 def _run(start: Start, who: Identity) -> NoReturn:
     if not start.bundle.init:
         _execute(start, who)
-    init.run(lambda: _execute_below_init(start, who), [start.channel.fileno()])
+    init.run(lambda: _execute_below_init(start, who), [start.gate.fileno()])
 
 
 def _execute_below_init(start: Start, who: Identity) -> NoReturn:
@@ -258,5 +254,6 @@ def _execute_below_init(start: Start, who: Identity) -> NoReturn:
         program.reset_signals()
         _execute(start, who)
     except BaseException as error:
-        start.channel.fail(error)
-        os._exit(_exit_code(error))
+        told = explained(error)
+        start.gate.fail(told)
+        os._exit(exit_code(told))
