@@ -228,7 +228,7 @@ def test_a_filter_with_conditions() -> None:
                     args=[oci.SyscallArg(index=0, value=16, op="SCMP_CMP_EQ")],
                 )
             ],
-        )
+        ).packed()
     )
     import socket
 
@@ -242,7 +242,7 @@ def test_a_filter_with_conditions() -> None:
 def test_calls_newer_than_the_profile_do_not_exist() -> None:
     from hooper.linux.seccomp_default import default_profile
 
-    program = seccomp.compile_filter(default_profile([], "amd64", (6, 1)))
+    program = seccomp.compile_filter(default_profile([], "amd64", (6, 1)).packed())
     code, jump_true, jump_false, newest = struct.unpack_from("=HBBI", program, 8)
     assert (code, jump_true, jump_false) == (0x35, 0, 2)
     assert 440 < newest < 600

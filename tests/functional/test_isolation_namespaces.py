@@ -72,7 +72,7 @@ def test_shared_propagation_reaches_the_host_and_nothing_else_does(sample: Sampl
     )
     caps = ["CAP_SYS_ADMIN"]
     sample.bundle.spec.process.capabilities = oci.Capabilities(bounding=caps, effective=caps, permitted=caps)
-    sample.bundle.spec.linux.seccomp = None
+    sample.bundle.spec.linux.seccomp = b""
     found = sample.run("mount", "-t", "tmpfs", "inner", "/volume/below")
     assert found.code == 0, found.stderr
     with open("/proc/self/mountinfo") as file:

@@ -47,9 +47,9 @@ def test_architectures_and_kernels() -> None:
 
 
 def test_the_same_profile_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = seccomp.compile_filter(default_profile([], "amd64", KERNEL))
+    first = seccomp.compile_filter(default_profile([], "amd64", KERNEL).packed())
     monkeypatch.setattr(seccomp, "_library", lambda: pytest.fail("compiled again"))
-    assert seccomp.compile_filter(default_profile([], "amd64", KERNEL)) is first
+    assert seccomp.compile_filter(default_profile([], "amd64", KERNEL).packed()) is first
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_the_same_profile_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> N
 )
 def test_mistakes_are_named(profile: Seccomp) -> None:
     with pytest.raises(InvalidArgument, match="unknown seccomp"):
-        seccomp.compile_filter(profile)
+        seccomp.compile_filter(profile.packed())
 
 
 def test_capabilities() -> None:

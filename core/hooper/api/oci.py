@@ -130,8 +130,26 @@ class Pids(_Struct, kw_only=True):
     limit: int
 
 
+class WeightDevice(_Struct, kw_only=True):
+    major: int
+    minor: int
+    weight: int
+
+
+class ThrottleDevice(_Struct, kw_only=True):
+    major: int
+    minor: int
+    rate: int
+    """Bytes or operations a second."""
+
+
 class BlockIO(_Struct, kw_only=True):
     weight: int | None = None
+    weight_device: list[WeightDevice] = []
+    throttle_read_bps_device: list[ThrottleDevice] = []
+    throttle_write_bps_device: list[ThrottleDevice] = []
+    throttle_read_iops_device: list[ThrottleDevice] = msgspec.field(default=[], name="throttleReadIOPSDevice")
+    throttle_write_iops_device: list[ThrottleDevice] = msgspec.field(default=[], name="throttleWriteIOPSDevice")
 
 
 class Resources(_Struct, kw_only=True):
@@ -157,12 +175,25 @@ class Syscall(_Struct, kw_only=True):
 
 
 class Seccomp(_Struct, kw_only=True):
-    """OCI's seccomp object. Decoding Docker's profile files to it is the engine's work."""
+    """OCI's seccomp object. Decoding Docker's profile files to it is the engine's work.
+
+    A spec holds it encoded (`packed`): it names hundreds of system calls, and nearly all containers have the same, so
+    that a backend need not unpack it to know that it has seen it before.
+    """
 
     default_action: str
     default_errno_ret: int | None = None
     architectures: list[str] = []
     syscalls: list[Syscall] = []
+
+    def packed(self) -> bytes:
+        """As JSON, for `Linux.seccomp`."""
+        return msgspec.json.encode(self)
+
+    @classmethod
+    def unpacked(cls, data: bytes) -> Seccomp:
+        """The inverse."""
+        return msgspec.json.decode(data, type=cls)
 
 
 class Linux(_Struct, kw_only=True):
@@ -174,7 +205,8 @@ class Linux(_Struct, kw_only=True):
     """Below each hierarchy's root: "/hooper/<id>"."""
     resources: Resources | None = None
     rootfs_propagation: str = ""
-    seccomp: Seccomp | None = None
+    seccomp: bytes = b""
+    """A packed `Seccomp`; empty for no filter."""
     sysctl: dict[str, str] = {}
     masked_paths: list[str] = []
     readonly_paths: list[str] = []

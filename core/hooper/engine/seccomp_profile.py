@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 
 from hooper.api import oci
 from hooper.api.errors import InvalidArgument
+
+ACTIONS = frozenset(f"SCMP_ACT_{name}" for name in "KILL KILL_THREAD KILL_PROCESS TRAP ERRNO TRACE LOG ALLOW".split())
+OPERATORS = frozenset(f"SCMP_CMP_{name}" for name in "NE LT LE EQ GE GT MASKED_EQ".split())
 
 
 def parse(text: str, capabilities: Iterable[str], architecture: str, kernel: tuple[int, int]) -> oci.Seccomp:
@@ -20,14 +23,16 @@ def parse(text: str, capabilities: Iterable[str], architecture: str, kernel: tup
             if (rule := _rule(entry, set(capabilities), architecture, kernel)) is not None
         ]
         return oci.Seccomp(
-            default_action=profile["defaultAction"],
+            default_action=_known(profile["defaultAction"], ACTIONS),
             default_errno_ret=profile.get("defaultErrnoRet"),
             architectures=profile.get("architectures") or [],
             syscalls=syscalls,
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidArgument(
-            "decoding the seccomp profile failed", str(error), "It must be JSON with defaultAction and syscalls."
+            "decoding the seccomp profile failed",
+            str(error),
+            "It must be JSON with defaultAction and syscalls, as `man seccomp_rule_add` names them.",
         ) from error
 
 
@@ -38,11 +43,19 @@ def _rule(entry: dict[str, Any], caps: set[str], architecture: str, kernel: tupl
     if excludes and _holds(excludes, caps, architecture, kernel, default=False):
         return None
     args = [
-        oci.SyscallArg(index=a["index"], value=a["value"], op=a["op"], value_two=a.get("valueTwo", 0))
+        oci.SyscallArg(
+            index=int(a["index"]), value=int(a["value"]), op=_known(a["op"], OPERATORS), value_two=a.get("valueTwo", 0)
+        )
         for a in entry.get("args") or ()
     ]
     names = entry.get("names") or [entry["name"]]
-    return oci.Syscall(names=names, action=entry["action"], args=args, errno_ret=entry.get("errnoRet"))
+    return oci.Syscall(names=names, action=_known(entry["action"], ACTIONS), args=args, errno_ret=entry.get("errnoRet"))
+
+
+def _known(word: str, words: Container[str]) -> str:
+    if word not in words:
+        raise ValueError(f"{word} is not known")
+    return word
 
 
 def _holds(

@@ -11,13 +11,16 @@ import msgspec
 
 from hooper.api import oci
 from hooper.api.errors import InvalidArgument
-from hooper.api.model import Container, DeviceMapping, HostConfig, Ulimit
+from hooper.api.model import Container, HostConfig, ThrottleDevice, Ulimit
+from hooper.engine import devices as devices_of
 from hooper.linux import capabilities, defaults
-from hooper.linux.seccomp_default import default_profile
+from hooper.linux.seccomp_default import packed_profile
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_SHM_SIZE = 64 << 20
 CGROUP_PARENT = "/hooper"
+OCI_VERSION = "1.0.2"
+NO_SHM = "none"
 
 
 def build(
@@ -27,30 +30,45 @@ def build(
     *,
     architecture: str,
     namespaces: dict[str, str],
+    shm: str = "",
 ) -> oci.Spec:
     """The whole document. `mounts` come after the default ones; `namespaces` are paths of those that are
-    joined instead of made, "host" for those that are the host's (pid, ipc, uts, cgroup, network)."""
+    joined instead of made, "host" for those that are the host's (pid, ipc, uts, cgroup, network). `shm` is
+    the directory of this host that is its /dev/shm, "" for a new one, "none" for none."""
     config, host = container.config, container.host_config
     caps = capability_set(host)
     return oci.Spec(
-        oci_version="1.0.2",
+        oci_version=OCI_VERSION,
         process=_process(container, caps),
         root=oci.Root(path=str(rootfs), readonly=host.readonly_rootfs),
         hostname="" if namespaces.get("uts") == "host" else config.hostname,
         domainname="" if namespaces.get("uts") == "host" else config.domainname,
-        mounts=[*_default_mounts(host, namespaces), *mounts],
+        mounts=[*_default_mounts(host, shm), *mounts],
         annotations=host.annotations or {},
         linux=oci.Linux(
             namespaces=_namespaces(namespaces),
-            devices=_devices(host),
-            cgroups_path=f"{host.cgroup_parent or CGROUP_PARENT}/{container.id}",
+            devices=devices_of.nodes(host),
+            cgroups_path=cgroups_path(container),
             resources=resources(host, devices=True),
             seccomp=_seccomp(host, caps, architecture),
-            sysctl={k: v for k, v in (host.sysctls or {}).items() if not k.startswith("net.")},
+            sysctl=_sysctls(host),
             masked_paths=_paths(host.masked_paths, defaults.MASKED_PATHS, host),
             readonly_paths=_paths(host.readonly_paths, defaults.READONLY_PATHS, host),
         ),
     )
+
+
+def cgroups_path(container: Container) -> str:
+    """Below each hierarchy's root, which --cgroup-parent cannot leave."""
+    parent = container.host_config.cgroup_parent
+    place = os.path.normpath("/" + parent.lstrip("/")) if parent else CGROUP_PARENT
+    return f"{place.rstrip('/')}/{container.id}"
+
+
+def _sysctls(host: HostConfig) -> dict[str, str]:
+    """Those of a network namespace that is made are set with it."""
+    joins = host.network_mode.startswith("container:")
+    return {key: value for key, value in (host.sysctls or {}).items() if joins or not key.startswith("net.")}
 
 
 def _process(container: Container, caps: list[str]) -> oci.Process:
@@ -66,6 +84,7 @@ def _process(container: Container, caps: list[str]) -> oci.Process:
         rlimits=[rlimit(limit) for limit in host.ulimits or ()],
         no_new_privileges="no-new-privileges" in security_options(host),
         oom_score_adj=host.oom_score_adj or None,
+        apparmor_profile=apparmor_profile(host),
     )
 
 
@@ -82,27 +101,39 @@ def environment(container: Container) -> list[str]:
     return [f"{k}={v}" for k, v in own.items() if k not in given] + [e for e in container.config.env or () if "=" in e]
 
 
+_SECURITY_OPTIONS = ("no-new-privileges", "seccomp", "apparmor", "label", "systempaths")
+_APPARMOR = "/sys/kernel/security/apparmor"
+
+
 def security_options(host: HostConfig) -> dict[str, str]:
     """--security-opt as a mapping; InvalidArgument for one that does not exist."""
     found = {}
     for item in host.security_opt or ():
-        key, _, value = item.replace(":", "=", 1).partition("=") if "=" not in item else item.partition("=")
-        if key not in ("no-new-privileges", "seccomp", "apparmor", "label", "systempaths", "writable-cgroups"):
+        key, separator, value = item.partition("=" if "=" in item else ":")
+        if key not in _SECURITY_OPTIONS or (key != "no-new-privileges" and not (separator and value)):
             raise InvalidArgument(
-                f'invalid --security-opt: "{item}"',
-                remedy="There are no-new-privileges, seccomp, apparmor, systempaths.",
+                f'invalid --security-opt {2 if separator else 1}: "{item}"',
+                remedy="There are no-new-privileges, seccomp=, apparmor=, systempaths=unconfined, label=.",
             )
-        if not (key == "no-new-privileges" and value == "false"):
+        if key == "no-new-privileges" and value.lower() not in ("", "true", "1", "false", "0"):
+            raise InvalidArgument(f'invalid --security-opt 2: "{item}"', remedy="It is true or false.")
+        if not (key == "no-new-privileges" and value.lower() in ("false", "0")):
             found[key] = value
     return found
+
+
+def apparmor_profile(host: HostConfig) -> str:
+    """The profile asked for, where the kernel has AppArmor; as in Docker it is passed over elsewhere."""
+    profile = security_options(host).get("apparmor", "") if host.security_opt else ""
+    return profile if profile and os.path.exists(_APPARMOR) else ""
 
 
 def capability_set(host: HostConfig) -> list[str]:
     """Docker's default capabilities with --cap-drop and --cap-add applied; all for a privileged container."""
     if host.privileged:
         return list(capabilities.available())
-    drop = {_capability(name) for name in host.cap_drop or ()}
-    add = {_capability(name) for name in host.cap_add or ()}
+    drop = {_capability(name, "CapDrop") for name in host.cap_drop or ()}
+    add = {_capability(name, "CapAdd") for name in host.cap_add or ()}
     base = set(capabilities.available()) if "ALL" in add else set(capabilities.DEFAULT_CAPABILITIES)
     if "ALL" in drop:
         base = set()
@@ -110,13 +141,15 @@ def capability_set(host: HostConfig) -> list[str]:
     return [name for name in capabilities.available() if name in kept]
 
 
-def _capability(name: str) -> str:
+def _capability(name: str, field: str) -> str:
     upper = name.upper()
-    if upper in ("ALL", "CAP_ALL"):
-        return "ALL"
+    if upper == "ALL":
+        return upper
     full = upper if upper.startswith("CAP_") else f"CAP_{upper}"
     if full not in capabilities.ALL:
-        raise InvalidArgument(f'invalid capability: "{name}"', remedy="`man 7 capabilities` lists them.")
+        raise InvalidArgument(
+            f'invalid {field}: unknown capability: "{full}"', remedy="`man 7 capabilities` lists them; ALL is all."
+        )
     return full
 
 
@@ -136,23 +169,17 @@ def rlimit(limit: Ulimit) -> oci.Rlimit:
     return oci.Rlimit(type=f"RLIMIT_{limit.name.upper()}", hard=hard, soft=soft)
 
 
-def _default_mounts(host: HostConfig, namespaces: dict[str, str]) -> list[oci.Mount]:
+def _default_mounts(host: HostConfig, shm_place: str) -> list[oci.Mount]:
     ro = [] if host.privileged else ["ro"]
     shm_size = host.shm_size or DEFAULT_SHM_SIZE
     plain = ["nosuid", "noexec", "nodev"]
     mount = oci.Mount
-    ipc_host = namespaces.get("ipc") == "host"
     shm = (
-        mount(destination="/dev/shm", type="bind", source="/dev/shm", options=["rbind", "rprivate"])
-        if ipc_host
+        mount(destination="/dev/shm", type="bind", source=shm_place, options=["rbind", "rprivate"])
+        if shm_place
         else mount(
             destination="/dev/shm", type="tmpfs", source="shm", options=[*plain, "mode=1777", f"size={shm_size}"]
         )
-    )
-    mqueue = (
-        mount(destination="/dev/mqueue", type="bind", source="/dev/mqueue", options=["rbind", "rprivate"])
-        if ipc_host
-        else mount(destination="/dev/mqueue", type="mqueue", source="mqueue", options=plain)
     )
     return [
         mount(destination="/proc", type="proc", source="proc", options=plain),
@@ -170,8 +197,8 @@ def _default_mounts(host: HostConfig, namespaces: dict[str, str]) -> list[oci.Mo
         ),
         mount(destination="/sys", type="sysfs", source="sysfs", options=[*plain, *ro]),
         mount(destination="/sys/fs/cgroup", type="cgroup", source="cgroup", options=[*plain, "relatime", *ro]),
-        mqueue,
-        shm,
+        mount(destination="/dev/mqueue", type="mqueue", source="mqueue", options=plain),
+        *([] if shm_place == NO_SHM else [shm]),
     ]
 
 
@@ -191,29 +218,17 @@ def _paths(asked: list[str] | None, default: Sequence[str], host: HostConfig) ->
     return [] if unconfined else list(default)
 
 
-def _seccomp(host: HostConfig, caps: list[str], architecture: str) -> oci.Seccomp | None:
+def _seccomp(host: HostConfig, caps: list[str], architecture: str) -> bytes:
     choice = security_options(host).get("seccomp", "")
     if host.privileged or choice == "unconfined":
-        return None
+        return b""
     release = os.uname().release.split(".")
     kernel = (int(release[0]), int(release[1]))
     if choice and choice != "builtin":
         from hooper.engine.seccomp_profile import parse
 
-        return parse(choice, caps, architecture, kernel)
-    return default_profile(caps, architecture, kernel)
-
-
-# Docker's default device rules: mknod of anything, and the use of these.
-_DEVICE_RULES = [
-    oci.DeviceRule(allow=False, access="rwm"),
-    oci.DeviceRule(allow=True, type="c", access="m"),
-    oci.DeviceRule(allow=True, type="b", access="m"),
-    *(
-        oci.DeviceRule(allow=True, type="c", major=major, minor=minor, access="rwm")
-        for major, minor in ((1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2), (136, None))
-    ),
-]
+        return parse(choice, caps, architecture, kernel).packed()
+    return packed_profile(tuple(caps), architecture, kernel)
 
 
 def resources(host: HostConfig, *, devices: bool = False) -> oci.Resources:
@@ -224,6 +239,8 @@ def resources(host: HostConfig, *, devices: bool = False) -> oci.Resources:
         period=host.cpu_period or (100_000 if host.nano_cpus else None),
         cpus=host.cpuset_cpus,
         mems=host.cpuset_mems,
+        realtime_period=host.cpu_realtime_period or None,
+        realtime_runtime=host.cpu_realtime_runtime or None,
     )
     memory = oci.Memory(
         limit=host.memory or None,
@@ -234,84 +251,56 @@ def resources(host: HostConfig, *, devices: bool = False) -> oci.Resources:
         disable_oom_killer=host.oom_kill_disable or None,
     )
     return oci.Resources(
-        devices=_device_rules(host) if devices else [],
+        devices=devices_of.rules(host) if devices else [],
         memory=memory if memory != oci.Memory() else None,
         cpu=cpu if cpu != oci.CPU() else None,
         pids=oci.Pids(limit=host.pids_limit) if host.pids_limit else None,
-        block_io=oci.BlockIO(weight=host.blkio_weight) if host.blkio_weight else None,
+        block_io=_block_io(host),
     )
 
 
-def _device_rules(host: HostConfig) -> list[oci.DeviceRule]:
-    if host.privileged:
-        return [oci.DeviceRule(allow=True, access="rwm")]
-    rules = list(_DEVICE_RULES)
-    for mapping in host.devices or ():
-        device = _device(mapping)
-        rules.append(
-            oci.DeviceRule(
-                allow=True,
-                type=device.type,
-                major=device.major,
-                minor=device.minor,
-                access=mapping.cgroup_permissions or "rwm",
-            )
-        )
-    return rules + [_parsed_rule(text) for text in host.device_cgroup_rules or ()]
+def _block_io(host: HostConfig) -> oci.BlockIO | None:
+    if not (
+        host.blkio_weight
+        or host.blkio_weight_device
+        or host.blkio_device_read_bps
+        or host.blkio_device_write_bps
+        or host.blkio_device_read_iops
+        or host.blkio_device_write_iops
+    ):
+        return None
+    return oci.BlockIO(
+        weight=host.blkio_weight or None,
+        weight_device=[
+            oci.WeightDevice(major=major, minor=minor, weight=device.weight)
+            for device in host.blkio_weight_device or ()
+            for major, minor in [_block_device(device.path)]
+        ],
+        throttle_read_bps_device=_throttled(host.blkio_device_read_bps),
+        throttle_write_bps_device=_throttled(host.blkio_device_write_bps),
+        throttle_read_iops_device=_throttled(host.blkio_device_read_iops),
+        throttle_write_iops_device=_throttled(host.blkio_device_write_iops),
+    )
 
 
-def _parsed_rule(text: str) -> oci.DeviceRule:
+def _throttled(devices: Sequence[ThrottleDevice] | None) -> list[oci.ThrottleDevice]:
+    return [
+        oci.ThrottleDevice(major=major, minor=minor, rate=device.rate)
+        for device in devices or ()
+        for major, minor in [_block_device(device.path)]
+    ]
+
+
+def _block_device(path: str) -> tuple[int, int]:
     try:
-        kind, numbers, access = text.split()
-        major, minor = (None if part == "*" else int(part) for part in numbers.split(":"))
-        if kind not in "abc" or set(access) - set("rwm"):
-            raise ValueError(text)
-    except ValueError:
-        raise InvalidArgument(
-            f'invalid device cgroup rule "{text}"', remedy='Write TYPE MAJOR:MINOR ACCESS, such as "c 189:* rwm".'
-        ) from None
-    return oci.DeviceRule(allow=True, type=kind, major=major, minor=minor, access=access)
-
-
-def _devices(host: HostConfig) -> list[oci.Device]:
-    if host.privileged:
-        return _all_host_devices()
-    return [_device(mapping) for mapping in host.devices or ()]
-
-
-def _device(mapping: DeviceMapping) -> oci.Device:
-    try:
-        found = os.stat(mapping.path_on_host)
+        found = os.stat(path)
     except OSError as error:
         raise InvalidArgument(
-            f'error gathering device information while adding custom device "{mapping.path_on_host}"',
-            error.strerror or str(error),
-            "Name a device node of this host.",
+            f"stat {path}: {(error.strerror or str(error)).lower()}", remedy="`lsblk` lists the block devices."
         ) from error
-    kind = "c" if stat.S_ISCHR(found.st_mode) else "b" if stat.S_ISBLK(found.st_mode) else ""
-    if not kind:
-        raise InvalidArgument(f'"{mapping.path_on_host}" is not a device node')
-    return oci.Device(
-        path=mapping.path_in_container or mapping.path_on_host,
-        type=kind,
-        major=os.major(found.st_rdev),
-        minor=os.minor(found.st_rdev),
-        file_mode=stat.S_IMODE(found.st_mode),
-        uid=found.st_uid,
-        gid=found.st_gid,
-    )
-
-
-def _all_host_devices() -> list[oci.Device]:
-    found = []
-    for folder, folders, files in os.walk("/dev"):
-        folders[:] = [name for name in folders if name not in ("pts", "shm", "mqueue", "fd")]
-        for name in files:
-            path = os.path.join(folder, name)
-            mode = os.lstat(path).st_mode
-            if (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)) and path not in defaults.DEVICE_PATHS:
-                found.append(_device(DeviceMapping(path_on_host=path)))
-    return found
+    if not stat.S_ISBLK(found.st_mode):
+        raise InvalidArgument(f"{path} is not a block device", remedy="`lsblk` lists the block devices.")
+    return os.major(found.st_rdev), os.minor(found.st_rdev)
 
 
 def merge_resources(host: HostConfig, changes: HostConfig) -> HostConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 
 from hooper.linux import syscalls as sys
 
@@ -45,8 +46,9 @@ def last_cap() -> int:
         return int(file.read())
 
 
+@cache
 def available() -> tuple[str, ...]:
-    """Those that this process may give: its bounding set, in the order of their numbers."""
+    """Those that this process may give: its bounding set, in the order of their numbers. Read once a process."""
     with open(_PROC_STATUS) as file:
         bounding = next(int(line.split()[1], 16) for line in file if line.startswith("CapBnd:"))
     return tuple(name for number, name in enumerate(ALL) if bounding >> number & 1)

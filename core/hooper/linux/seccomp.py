@@ -11,8 +11,6 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
 from hooper.api import oci
 from hooper.api.errors import Internal, InvalidArgument, Unsupported
 from hooper.linux import syscalls as sys
@@ -43,19 +41,19 @@ _EPERM, _EEXIST, _ENOSYS = 1, 17, 38
 _X32_BIT = 0x40000000
 _BPF_LD_NR, _BPF_JGE, _BPF_RET = 0x20, 0x35, 0x06
 
-_encode = msgspec.msgpack.Encoder().encode
 _compiled: dict[bytes, bytes] = {}
 
 
-def compile_filter(seccomp: oci.Seccomp) -> bytes:
-    """The program, as the kernel's `struct sock_filter`s; remembered in this process and its forks.
+def compile_filter(packed: bytes) -> bytes:
+    """The program of a packed `oci.Seccomp`, as the kernel's `struct sock_filter`s; remembered in this process and its
+    forks.
 
     Unsupported if libseccomp is missing, InvalidArgument for an action or comparison that it does not know.
     """
-    key = _encode(seccomp)
-    if key not in _compiled:
-        _compiled[key] = _compile(seccomp)
-    return _compiled[key]
+    program = _compiled.get(packed)
+    if program is None:
+        program = _compiled[packed] = _compile(oci.Seccomp.unpacked(packed))
+    return program
 
 
 def install(program: bytes) -> None:

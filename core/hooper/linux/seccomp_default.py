@@ -6,6 +6,7 @@ Everything that is not named here fails with EPERM, or with ENOSYS if it is newe
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from hooper.api import oci
 
@@ -144,6 +145,12 @@ def default_profile(capabilities: Iterable[str], architecture: str, kernel: tupl
             *([] if "CAP_SYS_ADMIN" in caps else _clone(architecture)),
         ],
     )
+
+
+@lru_cache(maxsize=64)
+def packed_profile(capabilities: tuple[str, ...], architecture: str, kernel: tuple[int, int]) -> bytes:
+    """The same as `oci.Linux.seccomp` has it."""
+    return default_profile(capabilities, architecture, kernel).packed()
 
 
 def _when(name: str, index: int, op: str, value: int, value_two: int = 0) -> oci.Syscall:

@@ -18,7 +18,7 @@ from hooper.api.isolation import Bundle, IsolationBackend, Process, Stdio
 from hooper.api.storage import Mount
 from hooper.linux import capabilities, defaults
 from hooper.linux.host import host_info
-from hooper.linux.seccomp_default import default_profile
+from hooper.linux.seccomp_default import packed_profile
 
 _BUSYBOX = "/bin/busybox"
 _APPLETS = "true false sh cat id env pwd ls mknod dd sleep kill hostname tty stty mount readlink grep wc test"
@@ -193,7 +193,7 @@ def default_spec(rootfs: Path, container_id: str) -> oci.Spec:
                     oci.DeviceRule(allow=True, type="b", access="m"),
                 ]
             ),
-            seccomp=default_profile(caps, host.architecture, host.kernel),
+            seccomp=packed_profile(tuple(caps), host.architecture, host.kernel),
             masked_paths=list(defaults.MASKED_PATHS),
             readonly_paths=list(defaults.READONLY_PATHS),
         ),

@@ -13,7 +13,7 @@ from hooper.api.errors import Internal, SkipDriver, StartFailed
 from hooper.api.isolation import Bundle, Gate, IsolationBackend, Outline, Process, Stats, Stdio
 from hooper.linux import capabilities, seccomp
 from hooper.linux.cgroups import Cgroup, open_cgroup
-from hooper.linux.seccomp_default import default_profile
+from hooper.linux.seccomp_default import packed_profile
 from hooper_isolation_namespaces import joining, setup
 from hooper_isolation_namespaces.channel import GO, MAP, PID, READY, Channel, explained
 from hooper_isolation_namespaces.setup import Start
@@ -42,7 +42,7 @@ class NamespacesBackend(IsolationBackend):
     def preload(self, host: HostInfo) -> None:
         self._last_capability = capabilities.last_cap()
         open_cgroup(f"{_PARENT}/preload").create_parents()
-        profile = default_profile(capabilities.DEFAULT_CAPABILITIES, host.architecture, host.kernel)
+        profile = packed_profile(tuple(capabilities.DEFAULT_CAPABILITIES), host.architecture, host.kernel)
         seccomp.compile_filter(profile)
 
     # --- a container that makes itself ---

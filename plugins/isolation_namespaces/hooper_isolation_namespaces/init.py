@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import os
@@ -10,6 +11,8 @@ import struct
 import termios
 from collections.abc import Callable, Iterable
 from typing import NoReturn
+
+from hooper.linux import syscalls as sys
 
 _KEPT = {signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU}
 """Not forwarded: they concern this process."""
@@ -20,6 +23,8 @@ def run(program: Callable[[], NoReturn], keep: Iterable[int]) -> NoReturn:
 
     `keep` are the descriptors that only the program needs; this process closes its copies.
     """
+    name = ctypes.create_string_buffer(b"docker-init")  # as Docker's is called, for who looks with ps
+    sys.prctl(sys.PR_SET_NAME, ctypes.addressof(name))
     everything = signal.valid_signals()
     signal.pthread_sigmask(signal.SIG_BLOCK, everything)
     child = os.fork()

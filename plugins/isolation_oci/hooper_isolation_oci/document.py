@@ -59,6 +59,8 @@ def encode(spec: oci.Spec) -> bytes:
     """The config.json of a spec."""
     plain = msgspec.to_builtins(spec)
     plain["process"] = _with_cwd(spec.process)
+    if spec.linux.seccomp:
+        plain["linux"]["seccomp"] = msgspec.Raw(spec.linux.seccomp)
     return msgspec.json.encode(plain)
 
 
