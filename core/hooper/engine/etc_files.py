@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from hooper.api import oci
 from hooper.api.model import Container
+from hooper.api.network import Endpoint
+from hooper.dns.protocol import ADDRESS
+from hooper.engine.clock import seconds
 
 _LOCAL = (
     "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n"
     "ff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
 )
 HOST_GATEWAY = "host-gateway"
+_NAMES = ("hostname", "hosts", "resolv.conf")
 
 
-def write(directory: Path, container: Container, own: Iterable[tuple[str, str]], gateway: str) -> list[oci.Mount]:
+def write(
+    directory: Path, container: Container, own: Iterable[tuple[str, str]], gateway: str, *, named: bool = False
+) -> list[oci.Mount]:
     """Writes the three files and returns their mounts.
 
     `own` are (address, names) lines of this container's endpoints and those it is to know; `gateway` is what
-    `--add-host NAME:host-gateway` means.
+    `--add-host NAME:host-gateway` means; `named`: the resolver answers in the container.
     """
     shared_host = container.host_config.network_mode == "host"
     contents = {
         "hostname": f"{container.config.hostname}\n",
         "hosts": _host_hosts() if shared_host else _LOCAL,
-        "resolv.conf": resolv_conf(container, shared_host=shared_host),
+        "resolv.conf": resolv_conf(container, shared_host=shared_host, named=named),
     }
     contents["hosts"] += "".join(f"{address}\t{names}\n" for address, names in own if address)
     for item in container.host_config.extra_hosts or ():
@@ -33,10 +41,15 @@ def write(directory: Path, container: Container, own: Iterable[tuple[str, str]],
         contents["hosts"] += f"{gateway if address == HOST_GATEWAY else address.strip('[]')}\t{name}\n"
     for name, content in contents.items():
         (directory / name).write_text(content)
+    return lent(directory, container)
+
+
+def lent(directory: Path, container: Container) -> list[oci.Mount]:
+    """The mounts of the three files that are in `directory`, which may be that of another container."""
     options = ["rbind", "rprivate", *(["ro"] if container.host_config.readonly_rootfs else [])]
     return [
         oci.Mount(destination=f"/etc/{name}", type="bind", source=str(directory / name), options=options)
-        for name in contents
+        for name in _NAMES
     ]
 
 
@@ -47,8 +60,11 @@ def _host_hosts() -> str:
         return _LOCAL
 
 
-def resolv_conf(container: Container, *, shared_host: bool) -> str:
-    """The host's, without name servers that a container cannot reach, changed as --dns* say."""
+def resolv_conf(container: Container, *, shared_host: bool, named: bool = False) -> str:
+    """The host's, without name servers that a container cannot reach, changed as --dns* say.
+
+    `named`: the resolver takes the place of all servers, and asks them.
+    """
     host = container.host_config
     servers, search, options = _host_resolver()
     if not shared_host:
@@ -57,12 +73,66 @@ def resolv_conf(container: Container, *, shared_host: bool) -> str:
     servers = host.dns or servers
     search = host.dns_search or search
     options = host.dns_options or options
+    if named:
+        servers = [ADDRESS]
+        if not any(option.startswith("ndots:") for option in options):
+            # Names of containers mostly have no dots: they are asked for as they are first.
+            options = [*options, "ndots:0"]
     lines = [f"nameserver {server}" for server in servers]
     if search and search != ["."]:
         lines.append(f"search {' '.join(search)}")
     if options:
         lines.append(f"options {' '.join(options)}")
     return "\n".join(lines) + "\n"
+
+
+def asks_resolver(path: str) -> bool:
+    """The resolv.conf at `path` names the resolver. OSError if it cannot be read."""
+    return f"nameserver {ADDRESS}\n" in Path(path).read_text(errors="replace")
+
+
+def connected(container: Container, endpoint: Endpoint, log: Any, *, named: bool) -> None:
+    """A running container has got an endpoint in a further network, with names or not.
+
+    Its files change in place: they are mounted. A resolv.conf that somebody has edited since the start stays.
+    """
+    added = [f"{address}\t{hosts_names(container)}\n" for address in _addresses(endpoint)]
+    path, started = Path(container.resolv_conf_path), seconds(container.state.started_at)
+    try:
+        with _edited(container.hosts_path) as lines:
+            lines += added
+        if named and not asks_resolver(container.resolv_conf_path) and path.stat().st_mtime <= started:
+            path.write_text(resolv_conf(container, shared_host=False, named=True))
+    except OSError as error:
+        log.warning("cannot change files in /etc", container=container.id, error=str(error))
+
+
+def disconnected(container: Container, endpoint: Endpoint, log: Any) -> None:
+    """The inverse. The resolver stays the container's: programs have read that it is there."""
+    gone = _addresses(endpoint)
+    try:
+        with _edited(container.hosts_path) as lines:
+            lines[:] = [line for line in lines if not any(line.startswith(f"{address}\t") for address in gone)]
+    except OSError as error:
+        log.warning("cannot change files in /etc", container=container.id, error=str(error))
+
+
+def _addresses(endpoint: Endpoint) -> list[str]:
+    return [address.partition("/")[0] for address in (endpoint.address, endpoint.address6) if address]
+
+
+def hosts_names(container: Container) -> str:
+    """How a container calls itself, fully and in short."""
+    hostname, domain = container.config.hostname, container.config.domainname
+    return f"{hostname}.{domain} {hostname}" if domain else hostname
+
+
+@contextmanager
+def _edited(path: str) -> Iterator[list[str]]:
+    """The lines of a file, written back in place."""
+    lines = Path(path).read_text(errors="surrogateescape").splitlines(keepends=True)
+    yield lines
+    Path(path).write_text("".join(lines), errors="surrogateescape")
 
 
 def _host_resolver(path: str = "/etc/resolv.conf") -> tuple[list[str], list[str], list[str]]:
