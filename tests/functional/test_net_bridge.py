@@ -381,8 +381,8 @@ async def test_a_bridge_that_was_there_stays(harness: Harness) -> None:
 async def test_what_cannot_be_published_is_refused(harness: Harness) -> None:
     network = await harness.network()
     for binding, error in (
-        (PortBinding("sctp", 80, "", 18080), Unsupported),
-        (PortBinding("tcp", 80, "::", 18080), Unsupported),
+        (PortBinding("dccp", 80, "", 18080), Unsupported),
+        (PortBinding("sctp", 80, "::1", 18080), Unsupported),
         (PortBinding("tcp", 80, "198.51.100.7", 18080), InvalidArgument),
     ):
         endpoint = harness.endpoint(network, [binding])

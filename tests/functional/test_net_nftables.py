@@ -39,7 +39,11 @@ def test_the_rules_read_as_intended(filter_: nft.Nftables) -> None:
         "ip saddr @masqueraded4 masquerade",
         "ip saddr 127.0.0.0/8 oifname @bridges masquerade",
         "ct state established,related accept iifname . oifname @same accept iifname @internal drop",
-        "oifname @internal drop oifname @bridges ct status dnat accept oifname @bridges drop",
+        "snat ip to ip saddr map @sources4",
+        "oifname @internal drop oifname @bridges ct status dnat accept meta nfproto ipv4 oifname @open4 accept",
+        "oifname @routed4 meta l4proto icmp accept ip daddr . meta l4proto . th dport @allowed4 accept",
+        "ip6 daddr . meta l4proto . th dport @allowed6 accept oifname @bridges drop",
+        "ip6 daddr != ::1 fib daddr type local dnat ip6",
     ):
         assert rule in text
 

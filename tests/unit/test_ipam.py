@@ -14,14 +14,31 @@ def network(*pools: Pool, name: str = "net") -> Network:
 
 
 def test_the_first_default_subnet_that_is_free_is_chosen() -> None:
-    assert str(ipam.choose_subnet([])) == "172.17.0.0/16"
-    assert str(ipam.choose_subnet(["172.17.3.1/24", "172.18.0.0/16", "fd00::1/64"])) == "172.19.0.0/16"
-    assert str(ipam.choose_subnet(["172.16.0.0/12", "192.168.1.7/24"])) == "192.168.16.0/20"
+    space = ipam.AddressSpace()
+    assert str(space.choose([])) == "172.17.0.0/16"
+    assert str(space.choose(["172.17.3.1/24", "172.18.0.0/16", "fd00::1/64"])) == "172.19.0.0/16"
+    assert str(space.choose(["172.16.0.0/12", "192.168.1.7/24"])) == "192.168.16.0/20"
+    assert space.choose([], 6) is None
+
+
+def test_configured_pools_take_the_place_of_the_default_ones() -> None:
+    space = ipam.AddressSpace(["10.200.0.0/22:24", "fd00:5::/32:64"])
+    assert str(space.choose(["10.200.0.0/24", "10.200.2.0/23"])) == "10.200.1.0/24"
+    assert str(space.choose(["fd00:5::/64"], 6)) == "fd00:5:0:1::/64"
+    with pytest.raises(Unavailable, match="default_address_pools"):
+        space.choose(["10.200.0.0/16"])
+    assert str(ipam.AddressSpace(["fd00:5::/32:64"]).choose([])) == "172.17.0.0/16"
+
+
+@pytest.mark.parametrize("text", ["10.0.0.0/8", "10.0.0.0/8:x", "10.0.0.0/16:8", "10.0.0.0/16:31", "a:24", ""])
+def test_pools_that_are_none(text: str) -> None:
+    with pytest.raises(InvalidArgument, match="address pool"):
+        ipam.AddressSpace([text])
 
 
 def test_no_default_subnet_is_left() -> None:
     with pytest.raises(Unavailable, match="non-overlapping"):
-        ipam.choose_subnet(["172.16.0.0/12", "192.168.0.0/16"])
+        ipam.AddressSpace().choose(["172.16.0.0/12", "192.168.0.0/16"])
 
 
 def test_a_pool_gets_its_gateway() -> None:
@@ -111,4 +128,5 @@ def test_private_ipv6_subnets_and_macs_are_derived() -> None:
     assert subnet.is_private
     assert subnet == ipam.private_subnet6("ab" * 32)
     assert subnet != ipam.private_subnet6("cd" * 32)
-    assert ipam.mac_address("172.17.0.2/16") == "02:42:ac:11:00:02"
+    assert ipam.mac_address("172.17.0.2/16", "ab" * 32) == "02:42:ac:11:00:02"
+    assert ipam.mac_address("", "abcd" * 16) == "02:42:ab:cd:ab:cd"

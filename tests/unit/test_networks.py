@@ -13,7 +13,7 @@ import structlog
 from hooper.api.errors import Conflict, Forbidden, Internal, InvalidArgument, NotFound
 from hooper.api.model import Container, ContainerConfig, EndpointIPAM, EndpointSettings, HostConfig
 from hooper.api.network import Endpoint, JoinResult, Network, NetworkDriver, Pool, PortBinding, Sandbox, SandboxMode
-from hooper.engine import networks as module
+from hooper.engine import network_pools
 from hooper.engine.networks import NetworkService
 from hooper.state.database import Database
 
@@ -65,7 +65,7 @@ class Containers:
     """One container, running or not."""
 
     def __init__(self, running: bool) -> None:
-        self.running, self.saved = running, 0
+        self.running, self.saved, self.held = running, 0, 0
         self.one = Container(
             id="c" * 64, name="web", created="", config=ContainerConfig(),
             host_config=HostConfig(network_mode="bridge"), networks={"bridge": EndpointSettings()},
@@ -81,6 +81,12 @@ class Containers:
 
     async def sandbox(self, container_id: str) -> int | None:
         return os.open("/dev/null", os.O_RDONLY) if self.running else None
+
+    async def hold(self, container_id: str, descriptors: Sequence[int]) -> None:
+        self.held += len(descriptors)
+
+    async def release_ports(self, container_id: str) -> None:
+        self.held = 0
 
 
 class Setup:
@@ -111,7 +117,7 @@ class Setup:
 
 @pytest.fixture
 async def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
-    monkeypatch.setattr(module, "host_subnets", lambda: ["172.17.0.0/16"])
+    monkeypatch.setattr(network_pools, "host_subnets", lambda: ["172.17.0.0/16"])
     made = Setup(tmp_path / "db")
     await made.service.ensure_defaults()
     return made
@@ -119,7 +125,7 @@ async def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
 
 async def test_defaults_are_made_once_and_users_networks_when_they_are_used(setup: Setup) -> None:
     assert [n.name for n in await setup.service.list()] == ["bridge", "host"]
-    assert setup.service.lookup("bridge").pools == [Pool("172.18.0.0/16", "172.18.0.1")]
+    assert setup.service.lookup("bridge").pools == [Pool("172.18.0.0/16", "172.18.0.1", automatic=True)]
     network = await setup.make()
     setup.bridge.calls.clear()
     setup.open()
@@ -131,7 +137,7 @@ async def test_defaults_are_made_once_and_users_networks_when_they_are_used(setu
 
 async def test_a_driver_may_choose_the_subnet_of_its_defaults(setup: Setup, tmp_path: Path) -> None:
     other = Setup(tmp_path / "other")
-    other.bridge.default_subnet = "10.9.0.0/24"
+    other.bridge.default_pools = [Pool("10.9.0.0/24")]
     await other.service.ensure_defaults()
     assert other.service.lookup("").pools == [Pool("10.9.0.0/24", "10.9.0.1")]
 
@@ -154,7 +160,7 @@ async def test_created_networks_are_complete_and_found(setup: Setup) -> None:
         ({"name": "taken"}, Conflict, "network with name taken already exists"),
         ({"name": "a b"}, InvalidArgument, "invalid network name"),
         ({"driver": "host"}, Forbidden, 'only one instance of "host" network is allowed'),
-        ({"driver": "macvlan"}, NotFound, 'network driver "macvlan" not found'),
+        ({"driver": "macvlan"}, NotFound, 'plugin "macvlan" not found'),
         ({"pools": [Pool("10.7.0.0/16")]}, Forbidden, "Pool overlaps"),
         ({"pools": [Pool("10.x")]}, InvalidArgument, "invalid subnet"),
     ],

@@ -23,6 +23,8 @@ class Pool(msgspec.Struct, frozen=True, omit_defaults=True):
     ip_range: str = ""
     auxiliary: dict[str, str] = {}
     """Names to addresses that no endpoint is given."""
+    automatic: bool = False
+    """The engine has chosen the subnet; users cannot choose addresses of it."""
 
 
 class Network(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -38,7 +40,15 @@ class Network(msgspec.Struct, kw_only=True, omit_defaults=True):
     labels: dict[str, str] = {}
     internal: bool = False
     attachable: bool = False
+    ipv4: bool = True
     ipv6: bool = False
+    ipam_driver: str = ""
+    """"" and "default": the engine's own; "null": the endpoints have no addresses."""
+    ipam_options: dict[str, str] = {}
+    config_only: bool = False
+    """Only a template for other networks: nothing is made, and nothing can be connected to it."""
+    config_from: str = ""
+    """The name of the template whose pools and options it has."""
     bridge_name: str = ""
     """The interface on the host, where the driver has one; set by `create_network`."""
 
@@ -47,7 +57,7 @@ class PortBinding(msgspec.Struct, frozen=True, omit_defaults=True):
     """A published port. `host_port` 0 asks for any free one from the host's ephemeral range."""
 
     protocol: str
-    """tcp or udp."""
+    """tcp, udp or sctp."""
     container_port: int
     host_ip: str = ""
     """"" is every address, of IPv4 and, where the host has it, of IPv6."""
@@ -65,16 +75,32 @@ class Endpoint(msgspec.Struct, kw_only=True, omit_defaults=True):
     container_id: str
     container_name: str
     aliases: list[str] = []
+    links: list[str] = []
+    """NAME:ALIAS, or NAME: what this container alone may call others of the network."""
     address: str = ""
     """"172.17.0.2/16": with the length of the subnet's prefix. "" where the driver has no addresses."""
     gateway: str = ""
     address6: str = ""
     gateway6: str = ""
+    link_local: list[str] = []
+    """More addresses, with the length of their prefix, that are valid on the link alone."""
     mac: str = ""
     interface: str = "eth0"
     """The name inside the sandbox."""
     default_route: bool = True
+    """The sandbox's IPv4 default route goes through `gateway`; to the link itself if that is "" and the
+    endpoint has an address."""
+    default_route6: bool = True
+    """Likewise that of IPv6, through `gateway6`."""
+    gw_priority: int = 0
+    """The container's network with the highest has the default route."""
+    sysctls: dict[str, str] = {}
+    """Of the interface, to be set before it is up: "net/ipv4/conf/eth0/log_martians" to its value."""
+    options: dict[str, str] = {}
+    """The driver's own for this endpoint, as users typed them."""
     ports: list[PortBinding] = []
+    held: bool = False
+    """The host ports of `ports` are real ones, and the container's monitor holds them already."""
 
 
 class JoinResult(msgspec.Struct):
@@ -115,10 +141,16 @@ class NetworkDriver(Driver):
     sandbox: SandboxMode = SandboxMode.NEW
     predefined: Sequence[str] = ()
     """Names of networks that exist from the start, one for each (bridge, host, none)."""
-    default_subnet: str = ""
-    """Of its predefined networks; "": the engine chooses one that is free."""
+    default_pools: Sequence[Pool] = ()
+    """Of its predefined networks; none: the engine chooses a subnet that is free."""
+    default_ipv6: bool = False
+    """Its predefined networks have IPv6."""
     user_defined: bool = True
     """Users may make networks of this driver."""
+    publishes_ports: bool = True
+    """False: its containers are reached on their own addresses alone."""
+    hardware_addresses: bool = True
+    """False: endpoints have no MAC addresses of their own."""
 
     @abstractmethod
     async def create_network(self, network: Network) -> Network:
@@ -139,6 +171,13 @@ class NetworkDriver(Driver):
     @abstractmethod
     async def leave(self, network: Network, endpoint: Endpoint, sandbox: Sandbox | None) -> None:
         """Undoes `join`; `sandbox` is None if its namespace is gone. Harmless if nothing is left."""
+
+    async def publish(self, network: Network, endpoint: Endpoint) -> JoinResult:
+        """The ports of a joined endpoint are now `endpoint.ports`, which are held: it takes over those of
+        another endpoint of its container, or gives up its own; who gives up is told first. Returns those that
+        are published.
+        """
+        return JoinResult()
 
     async def reconcile(self, network: Network, endpoints: Sequence[Endpoint]) -> None:
         """After a start of the daemon: these, with their real host ports, are the endpoints in use.

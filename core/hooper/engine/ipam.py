@@ -12,11 +12,55 @@ from hooper.api.network import Network, Pool
 Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-def default_subnets() -> Iterator[Subnet]:
-    """Where networks that name no subnet are put, in order: 15 large ones, then 16 of 4094 addresses."""
-    for second in range(17, 32):
-        yield ipaddress.IPv4Network(f"172.{second}.0.0/16")
-    yield from ipaddress.IPv4Network("192.168.0.0/16").subnets(new_prefix=20)
+DEFAULT_POOLS = (*(f"172.{second}.0.0/16:16" for second in range(17, 32)), "192.168.0.0/16:20")
+"""Where networks that name no subnet are put, in order: 15 large ones, then 16 of 4094 addresses."""
+
+
+class AddressSpace:
+    """The pools that subnets are taken from, each as "SUBNET:LENGTH": "10.200.0.0/16:24" is 256 subnets
+    of 254 addresses. InvalidArgument for one that is not so."""
+
+    def __init__(self, pools: Sequence[str] = ()) -> None:
+        self._pools = [_pool_of(text) for text in pools]
+        if not any(base.version == 4 for base, _ in self._pools):
+            self._pools = [*map(_pool_of, DEFAULT_POOLS), *self._pools]
+
+    def choose(self, occupied: Iterable[str], version: int = 4) -> Subnet | None:
+        """The first subnet that overlaps with nothing occupied (addresses or subnets, as text).
+
+        Unavailable if there is none; None if no pool of IP version 6 is configured.
+        """
+        pools = [pool for pool in self._pools if pool[0].version == version]
+        if version == 6 and not pools:
+            return None
+        taken = [subnet for text in occupied if (subnet := subnet_of(text)).version == version]
+        for base, length in pools:
+            candidates: Iterator[Subnet] = base.subnets(new_prefix=length)
+            for candidate in candidates:
+                if not any(_overlap(candidate, subnet) for subnet in taken):
+                    return candidate
+        raise Unavailable(
+            f"could not find an available, non-overlapping IPv{version} address pool among the defaults to assign"
+            " to the network",
+            remedy="Remove networks that nobody uses (hooper network prune), give a --subnet, or configure"
+            " network.default_address_pools.",
+        )
+
+
+def _pool_of(text: str) -> tuple[Subnet, int]:
+    base, _, length = text.rpartition(":")
+    subnet = subnet_of(base, "address pool")
+    if not length.isdigit() or not subnet.prefixlen <= int(length) <= subnet.max_prefixlen - 2:
+        raise InvalidArgument(
+            f'invalid address pool "{text}"',
+            "the prefix length of the networks to be made of it is missing or impossible",
+            'Write SUBNET:LENGTH, such as "10.200.0.0/16:24".',
+        )
+    return subnet, int(length)
+
+
+def _overlap(one: Subnet, other: Subnet) -> bool:
+    return one[0] <= other[-1] and other[0] <= one[-1]  # type: ignore[operator]
 
 
 def subnet_of(text: str, what: str = "subnet") -> Subnet:
@@ -27,18 +71,6 @@ def subnet_of(text: str, what: str = "subnet") -> Subnet:
         raise InvalidArgument(
             f'invalid {what} "{text}"', str(error), "Write an address and a prefix length: 172.28.0.0/16."
         ) from error
-
-
-def choose_subnet(occupied: Iterable[str]) -> Subnet:
-    """The first default subnet that overlaps with nothing occupied (addresses or subnets, as text)."""
-    taken = [subnet for text in occupied if (subnet := subnet_of(text)).version == 4]
-    for candidate in default_subnets():
-        if not any(candidate.overlaps(subnet) for subnet in taken):
-            return candidate
-    raise Unavailable(
-        "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network",
-        remedy="Remove networks that nobody uses (hooper network prune), or give a --subnet.",
-    )
 
 
 def private_subnet6(network_id: str) -> Subnet:
@@ -77,7 +109,7 @@ def _complete_one(pool: Pool, subnet: Subnet) -> Pool:
         inner = subnet_of(pool.ip_range, "ip-range")
         if inner.version != subnet.version or inner.prefixlen < subnet.prefixlen or not inner.overlaps(subnet):
             raise InvalidArgument(f"no matching subnet for range {pool.ip_range}", f"the subnet is {subnet}")
-    return Pool(str(subnet), gateway, pool.ip_range, pool.auxiliary)
+    return Pool(str(subnet), gateway, pool.ip_range, pool.auxiliary, pool.automatic)
 
 
 def _inside(address: str, subnet: Subnet, what: str) -> None:
@@ -89,8 +121,13 @@ def _inside(address: str, subnet: Subnet, what: str) -> None:
         raise InvalidArgument(what, f"the subnet is {subnet}")
 
 
-def mac_address(address: str) -> str:
-    """02:42 and the four bytes of an IPv4 address, as Docker has it: an address keeps its MAC."""
+def mac_address(address: str, endpoint_id: str) -> str:
+    """02:42 and the four bytes of an IPv4 address, as Docker has it: an address keeps its MAC.
+
+    Without an address ("") the bytes are the first of the endpoint's id.
+    """
+    if not address:
+        return "02:42:" + bytes.fromhex(endpoint_id[:8]).hex(":")
     return "02:42:" + ipaddress.IPv4Address(address.partition("/")[0]).packed.hex(":")
 
 
@@ -159,6 +196,10 @@ class AddressPool:
             )
         return self._claim(number)
 
+    def status(self) -> tuple[int, int]:
+        """How many addresses of the subnet are in use or reserved, and how many may still be given out."""
+        return len(self._used) + len(self._reserved), max(self._free, 0)
+
     def release(self, address: str) -> None:
         """Harmless for one that is not in use."""
         for number in self._numbers([address]):
@@ -184,7 +225,8 @@ class NetworkAddresses:
         of that version and none was asked for."""
         pools = [(pool, given.gateway) for pool, given in self._pools if pool.subnet.version == version]
         if static:
-            return self._static(pools, static)
+            self._check_choice(version)
+            return self._static(version, static)
         error: Unavailable | None = None
         for pool, gateway in pools:
             try:
@@ -195,11 +237,24 @@ class NetworkAddresses:
             raise error
         return "", ""
 
-    def _static(self, pools: list[tuple[AddressPool, str]], static: str) -> tuple[str, str]:
+    def _check_choice(self, version: int) -> None:
+        pools = [pool for _, pool in self._pools if (":" in pool.subnet) is (version == 6)]
+        if pools and all(pool.automatic for pool in pools):
+            raise InvalidArgument(
+                "user specified IP address is supported only when connecting to networks with user configured subnets",
+                f"the subnet of {self._network.name} was chosen by the engine",
+                f"Make the network with --subnet, such as {pools[0].subnet}.",
+            )
+
+    def status(self) -> dict[str, tuple[int, int]]:
+        """By subnet: addresses in use, and those that may still be given out."""
+        return {given.subnet: pool.status() for pool, given in self._pools}
+
+    def _static(self, version: int, static: str) -> tuple[str, str]:
         try:
-            for pool, gateway in pools:
-                if pool.holds(static):
-                    return pool.take_static(static), gateway
+            for pool, given in self._pools:
+                if pool.subnet.version == version and pool.holds(static):
+                    return pool.take_static(static), given.gateway
         except ValueError as error:
             raise InvalidArgument(f"invalid IP address: {static}", str(error)) from error
         raise InvalidArgument(

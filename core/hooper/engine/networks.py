@@ -2,45 +2,37 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import anyio
 import msgspec
 
-from hooper.api.engine import Filters, Networks, Pruned
-from hooper.api.errors import Conflict, Forbidden, HooperError, InvalidArgument, NotFound
-from hooper.api.model import Container, EndpointIPAM, EndpointSettings
-from hooper.api.network import Endpoint, JoinResult, Network, NetworkDriver, Pool, PortBinding, Sandbox, SandboxMode
+from hooper.api.engine import Filters, Networks, Pruned, SubnetStatus
+from hooper.api.errors import Conflict, Forbidden, HooperError, NotFound
+from hooper.api.model import Container, EndpointSettings
+from hooper.api.network import Endpoint, JoinResult, Network, NetworkDriver, Sandbox, SandboxMode
 from hooper.engine import filters as matching
-from hooper.engine import ipam, network_settings
+from hooper.engine import network_settings, network_templates
+from hooper.engine.name_service import NameService
 from hooper.engine.names import new_id
+from hooper.engine.network_connect import Connector, ContainerLookup
+from hooper.engine.network_endpoints import Allocator
+from hooper.engine.network_pools import PoolChooser
 from hooper.engine.network_store import EndpointStore, NetworkStore
-from hooper.linux.netlink_route import host_subnets
 from hooper.state.database import Database
 
 Publish = Callable[[str, str, str, dict[str, str]], None]
 """Takes an event's type, action, id and attributes."""
 
 
-class ContainerLookup(Protocol):
-    """What `connect` and `disconnect` need of the engine's containers."""
-
-    def get(self, name: str) -> Container:
-        """NotFound if there is none."""
-
-    def save(self, container: Container) -> None: ...
-
-    async def sandbox(self, container_id: str) -> int | None:
-        """A descriptor of a running container's network namespace, which the caller closes; else None."""
-
-
 class NetworkService(Networks):
     """`containers` is set by the engine before the first connect or disconnect."""
 
     containers: ContainerLookup
+    names: NameService | None = None
+    """Set by the engine; None: nobody is told of names."""
 
     def __init__(
         self,
@@ -49,6 +41,7 @@ class NetworkService(Networks):
         publish: Publish,
         log: Any,
         default_driver: str = "auto",
+        address_pools: Sequence[str] = (),
     ) -> None:
         self._drivers, self._publish, self._log = drivers, publish, log
         makers = [name for name, driver in drivers.items() if driver.user_defined]
@@ -60,6 +53,11 @@ class NetworkService(Networks):
         self._made: set[str] = set()
         """Ids of networks that this daemon has seen made on the host."""
         self._lock = anyio.Lock()
+        self._pools = PoolChooser(self._networks, address_pools)
+        self._allocator = Allocator(self._networks, self._endpoints, self.driver_of, self._predefined, self._foretell)
+        self.allocate, self.settle = self._allocator.allocate, self._allocator.settle
+        self.check_settings = self._allocator.check_settings
+        self._connector = Connector(self, log)
 
     # --- networks ---------------------------------------------------------------------------------
 
@@ -69,10 +67,25 @@ class NetworkService(Networks):
             for predefined in driver.predefined:
                 network = self._networks.named(predefined)
                 if network is None:
-                    pools = [Pool(driver.default_subnet)] if driver.default_subnet else []
-                    await self._create(Network(id="", name=predefined, driver=name, created=0.0, pools=pools))
+                    pools, ipv6 = [*driver.default_pools], driver.default_ipv6
+                    await self._create(
+                        Network(id="", name=predefined, driver=name, created=0.0, pools=pools, ipv6=ipv6)
+                    )
                 elif network.driver == name:
-                    await self._ensure(network)
+                    await self._ensure(await self._reconfigured(network, driver))
+
+    async def _reconfigured(self, network: Network, driver: NetworkDriver) -> Network:
+        """A predefined network whose subnets the configuration now has otherwise gets them if it is idle."""
+        wanted = await self._pools.reconfigured(network, driver)
+        if wanted is None:
+            return network
+        if self._endpoints.of_network(network.id):
+            self._log.warning("a network in use keeps its old subnets", network=network.name)
+            return network
+        await driver.delete_network(network)
+        self._endpoints.forget_network(network.id)
+        self._networks.save(wanted)
+        return wanted
 
     def _predefined(self, network: Network) -> bool:
         driver = self._drivers.get(network.driver)
@@ -82,53 +95,47 @@ class NetworkService(Networks):
         driver = self._drivers.get(name)
         if driver is None:
             raise NotFound(
-                f'network driver "{name}" not found',
-                "no active plugin brings it",
+                f'plugin "{name}" not found',
+                "no active plugin brings a network driver of that name",
                 f"There are: {', '.join(self._drivers)}. `hooper plugin ls` tells why others are not active.",
             )
         return driver
 
     async def create(self, network: Network) -> tuple[Network, Sequence[str]]:
         network_settings.check_name(network.name)
+        network = network_templates.applied(network, self._networks.named(network.config_from))
         network = msgspec.structs.replace(network, driver=network.driver or self._default)
         driver = self._driver(network.driver)
         if any(network.name in other.predefined for other in self._drivers.values()):
             raise Forbidden(
                 f"operation is not permitted on predefined {network.name} network", remedy="Choose another name."
             )
-        if not driver.user_defined:
+        if not driver.user_defined and not network.config_only:
             raise Forbidden(
                 f'only one instance of "{network.driver}" network is allowed', remedy="Use the predefined network."
             )
-        made = await self._create(network)
+        made, warnings = await self._create(network)
+        self._foretell(made)
         self._emit("create", made)
-        return made, []
+        return made, warnings
 
-    async def _create(self, wanted: Network) -> Network:
+    async def _create(self, wanted: Network) -> tuple[Network, list[str]]:
+        warnings: list[str] = []
         async with self._lock:
             network = msgspec.structs.replace(wanted, id=new_id(), created=time.time(), bridge_name="")
             if self._networks.named(network.name):
                 raise Conflict(f"network with name {network.name} already exists", remedy="Choose another name.")
+            if network.config_only:
+                self._networks.add(network)
+                return network, warnings
             if self._driver(network.driver).addresses:
-                network.pools = await self._pools(network)
+                network.pools, warnings = await self._pools.choose(network)
             self._networks.add(network)
             try:
-                return await self._ensure(network)
+                return await self._ensure(network), warnings
             except BaseException:
                 self._networks.delete(network)
                 raise
-
-    async def _pools(self, network: Network) -> list[Pool]:
-        others = [pool.subnet for other in self._networks.all() for pool in other.pools]
-        pools = list(network.pools)
-        if not any(":" not in pool.subnet for pool in pools if pool.subnet):
-            occupied = await anyio.to_thread.run_sync(host_subnets)
-            chosen = Pool(str(ipam.choose_subnet([*others, *occupied])))
-            unnamed = next((pool for pool in pools if not pool.subnet), Pool(""))
-            pools = [msgspec.structs.replace(unnamed, subnet=chosen.subnet), *(p for p in pools if p.subnet)]
-        if network.ipv6 and not any(":" in pool.subnet for pool in pools):
-            pools.append(Pool(str(ipam.private_subnet6(network.id))))
-        return ipam.complete(pools, others)
 
     async def _ensure(self, network: Network) -> Network:
         """The network is there on the host: made or completed once in a daemon's life."""
@@ -160,18 +167,24 @@ class NetworkService(Networks):
     async def endpoints(self, network: Network) -> Sequence[Endpoint]:
         return self._endpoints.of_network(network.id)
 
+    async def status(self, network: Network) -> dict[str, SubnetStatus]:
+        found = self._endpoints.addresses(network).status() if not network.config_only else {}
+        return {subnet: SubnetStatus(used, free) for subnet, (used, free) in found.items()}
+
     async def remove(self, name: str) -> None:
         async with self._lock:
             network = self._networks.get(name)
             if self._predefined(network):
                 raise Forbidden(f"{network.name} is a pre-defined network and cannot be removed")
+            network_templates.check_unused(network, self._networks.all())
             if used := self._endpoints.of_network(network.id):
                 raise Forbidden(
                     f"error while removing network: network {network.name} has active endpoints"
                     f" ({network_settings.active(used)})",
                     remedy="Stop those containers, or disconnect them.",
                 )
-            await self._driver(network.driver).delete_network(network)
+            if not network.config_only:
+                await self._driver(network.driver).delete_network(network)
             self._networks.delete(network)
             self._endpoints.forget_network(network.id)
             self._made.discard(network.id)
@@ -194,70 +207,42 @@ class NetworkService(Networks):
 
     # --- endpoints of containers ------------------------------------------------------------------
 
+    def _foretell(self, network: Network) -> None:
+        """A container will be in the network soon."""
+        if self.names is not None and self.has_names(network):
+            self.names.warm()
+
+    def has_names(self, network: Network) -> bool:
+        """Its members find each other by name: it is a user's, and they have addresses."""
+        return not self._predefined(network) and self._driver(network.driver).addresses
+
+    def endpoints_of(self, container_id: str) -> Sequence[Endpoint]:
+        """In order of connection."""
+        return self._endpoints.of_container(container_id)
+
+    def connected(self) -> Collection[str]:
+        """The ids of the containers that run, or are being started, and are in a network."""
+        return [*self._endpoints.containers()]
+
+    def network_of(self, endpoint: Endpoint) -> Network | None:
+        return self._networks.by_id(endpoint.network_id)
+
+    async def renamed(self, container: Container) -> None:
+        """Others find it by its new name from now on."""
+        for endpoint in self._endpoints.of_container(container.id):
+            endpoint.container_name = container.name
+            self._endpoints.save(endpoint)
+            if (network := self.network_of(endpoint)) is not None and network.name in container.networks:
+                container.networks[network.name].dns_names = network_settings.names_of(endpoint)
+                self.containers.save(container)
+        if self.names is not None:
+            await self.names.changed(container.id)
+
     def sandbox_mode(self, network_mode: str) -> SandboxMode:
         """Whose network namespace a container with this HostConfig.NetworkMode lives in. NotFound."""
         if network_mode.startswith("container:"):
             return SandboxMode.SHARED
         return self._driver(self.lookup(network_mode).driver).sandbox
-
-    def allocate(
-        self,
-        network: Network,
-        *,
-        container_id: str,
-        container_name: str,
-        settings: EndpointSettings | None = None,
-        ports: Sequence[PortBinding] = (),
-        aliases: Sequence[str] = (),
-        interface: str = "eth0",
-    ) -> Endpoint:
-        """Chooses the addresses of an endpoint and records it; nothing is made yet.
-
-        What an earlier run of the same container has left in this network is forgotten. The first of its
-        networks that is not internal has the default route.
-        """
-        settings = settings or EndpointSettings()
-        if left := self._endpoints.find(network.id, container_id):
-            self._endpoints.delete(left)
-        others = self._endpoints.of_container(container_id)
-        endpoint = Endpoint(
-            id=new_id(),
-            network_id=network.id,
-            container_id=container_id,
-            container_name=container_name,
-            aliases=[*(settings.aliases or ()), *aliases],
-            mac=network_settings.check_mac(settings.mac_address),
-            interface=interface,
-            default_route=not network.internal and not any(e.default_route for e in others),
-            ports=[*ports],
-        )
-        if self._driver(network.driver).addresses:
-            self._address(network, endpoint, settings.ipam_config or EndpointIPAM())
-        try:
-            self._endpoints.add(endpoint)
-        except BaseException:
-            self._endpoints.addresses(network).release(endpoint.address, endpoint.address6)
-            raise
-        return endpoint
-
-    def _address(self, network: Network, endpoint: Endpoint, asked: EndpointIPAM) -> None:
-        if self._predefined(network) and (asked.ipv4_address or asked.ipv6_address):
-            raise InvalidArgument(
-                "user specified IP address is supported on user defined networks only",
-                f"{network.name} is a predefined one",
-                "Make a network with a --subnet and connect to that.",
-            )
-        addresses = self._endpoints.addresses(network)
-        endpoint.address, endpoint.gateway = addresses.take(4, asked.ipv4_address)
-        try:
-            endpoint.address6, endpoint.gateway6 = addresses.take(6, asked.ipv6_address)
-        except HooperError:
-            addresses.release(endpoint.address)
-            raise
-        if network.internal:
-            endpoint.gateway = endpoint.gateway6 = ""
-        if not endpoint.mac and endpoint.address:
-            endpoint.mac = ipam.mac_address(endpoint.address)
 
     async def join(self, endpoint: Endpoint, sandbox: int) -> JoinResult:
         """Connects the namespace (a descriptor, which stays the caller's).
@@ -266,22 +251,50 @@ class NetworkService(Networks):
         """
         network = await self._ensure(self._networks.get(endpoint.network_id))
         driver = self._driver(network.driver)
-        result = await driver.join(network, endpoint, Sandbox(endpoint.container_id, sandbox))
+        joining = driver.join(network, endpoint, Sandbox(endpoint.container_id, sandbox))
+        if self.names is not None and self.has_names(network):
+            joining = self.names.join(endpoint, joining, sandbox)
+        result = await joining
         if endpoint.ports or result.ports:
-            endpoint.ports = result.ports
+            endpoint.ports, endpoint.held = result.ports, True
             self._endpoints.save(endpoint)
         self._emit("connect", network, endpoint)
         return result
+
+    async def publish(self, endpoint: Endpoint) -> JoinResult:
+        """Tells the driver of a joined endpoint that its ports have changed, and records what it makes of them."""
+        network = self._networks.get(endpoint.network_id)
+        result = await self._driver(network.driver).publish(network, endpoint)
+        endpoint.ports = result.ports
+        self._endpoints.save(endpoint)
+        return result
+
+    def driver_of(self, network: Network) -> NetworkDriver:
+        return self._driver(network.driver)
+
+    def endpoint_of(self, network: Network, container_id: str) -> Endpoint | None:
+        return self._endpoints.find(network.id, container_id)
 
     async def leave(self, container_id: str, sandbox: int | None = None) -> None:
         """Undoes all of a container's endpoints. `sandbox` is None if its namespace is gone or about to go.
 
         What a driver cannot undo is logged, and left to the next `reconcile`.
         """
-        for endpoint in self._endpoints.of_container(container_id):
-            await self._leave(endpoint, sandbox)
+        self.tell_left(await self.part(container_id, sandbox))
 
-    async def _leave(self, endpoint: Endpoint, sandbox: int | None) -> None:
+    async def part(self, container_id: str, sandbox: int | None = None) -> Sequence[tuple[Network, Endpoint]]:
+        """As `leave`, without its events: they are `tell_left`'s, once the container's own end was told."""
+        if self.names is not None:
+            await self.names.left(container_id)
+        endpoints = self._endpoints.of_container(container_id)
+        return [(network, e) for e in endpoints if (network := await self.leave_one(e, sandbox)) is not None]
+
+    def tell_left(self, left: Sequence[tuple[Network, Endpoint]]) -> None:
+        for network, endpoint in left:
+            self._emit("disconnect", network, endpoint)
+
+    async def leave_one(self, endpoint: Endpoint, sandbox: int | None) -> Network | None:
+        """The network, if there is still one."""
         network = self._networks.by_id(endpoint.network_id)
         live = Sandbox(endpoint.container_id, sandbox) if sandbox is not None else None
         try:
@@ -290,8 +303,9 @@ class NetworkService(Networks):
         except (HooperError, OSError) as error:
             self._log.warning("cannot leave a network", container=endpoint.container_id, error=str(error))
         self._endpoints.delete(endpoint)
-        if network is not None:
-            self._emit("disconnect", network, endpoint)
+        if self.names is not None:
+            await self.names.changed(endpoint.container_id)
+        return network
 
     def release(self, container_id: str) -> None:
         """Forgets a container's endpoints and gives back their addresses, without a word to the drivers."""
@@ -335,84 +349,14 @@ class NetworkService(Networks):
                     await driver.reconcile(network, self._endpoints.of_network(network_id))
             except (HooperError, OSError) as error:
                 self._log.error("cannot reconcile a network", network=network_id, error=str(error))
-
-    # --- connect and disconnect -------------------------------------------------------------------
+        if self.names is not None:
+            self.names.restore(live)
 
     async def connect(self, name: str, container: str, settings: EndpointSettings) -> None:
-        network, target = self._networks.get(name), self.containers.get(container)
-        if network.name in target.networks:
-            raise Forbidden(
-                f"endpoint with name {target.name} already exists in network {network.name}",
-                remedy="Disconnect it first to change its settings.",
-            )
-        self._check_connectable(network, target)
-        sandbox = await self.containers.sandbox(target.id)
-        if sandbox is None:
-            target.networks[network.name] = settings
-        else:
-            try:
-                target.networks[network.name] = await self._connect_live(network, target, settings, sandbox)
-            finally:
-                os.close(sandbox)
-        self.containers.save(target)
-
-    def _check_connectable(self, network: Network, target: Container) -> None:
-        own = self.sandbox_mode(target.host_config.network_mode) is SandboxMode.NEW
-        if not own or self._driver(network.driver).sandbox is not SandboxMode.NEW:
-            raise Forbidden(
-                "container sharing network namespace with another container or host cannot be connected to any"
-                " other network",
-                remedy="Make the container anew with --network.",
-            )
-        if "none" in target.networks or not self._driver(network.driver).addresses:
-            raise Forbidden(
-                "container cannot be connected to multiple networks with one of the networks in private (none) mode",
-                remedy="Disconnect it from the network none first.",
-            )
-
-    async def _connect_live(
-        self, network: Network, target: Container, settings: EndpointSettings, sandbox: int
-    ) -> EndpointSettings:
-        present = {endpoint.interface for endpoint in self._endpoints.of_container(target.id)}
-        interface = next(name for number in range(len(present) + 1) if (name := f"eth{number}") not in present)
-        endpoint = self.allocate(
-            network, container_id=target.id, container_name=target.name, settings=settings, interface=interface
-        )
-        try:
-            await self.join(endpoint, sandbox)
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await self._leave(endpoint, sandbox)
-            raise
-        return self.settings_of(endpoint, settings)
+        await self._connector.connect(name, container, settings)
 
     async def disconnect(self, name: str, container: str, *, force: bool = False) -> None:
-        network = self._networks.get(name)
-        try:
-            target = self.containers.get(container)
-        except NotFound:
-            if force and (stray := self._stray(network, container)):
-                await self._leave(stray, None)
-                return
-            raise
-        if network.name not in target.networks:
-            raise Forbidden(f"container {target.id} is not connected to network {network.name}")
-        if self._driver(network.driver).sandbox is SandboxMode.HOST:
-            raise Forbidden("container cannot be disconnected from host network or connected to host network")
-        if endpoint := self._endpoints.find(network.id, target.id):
-            sandbox = await self.containers.sandbox(target.id)
-            try:
-                await self._leave(endpoint, sandbox)
-            finally:
-                if sandbox is not None:
-                    os.close(sandbox)
-        del target.networks[network.name]
-        self.containers.save(target)
-
-    def _stray(self, network: Network, container: str) -> Endpoint | None:
-        """An endpoint whose container is gone, by its name or id."""
-        found = self._endpoints.of_network(network.id)
-        return next((e for e in found if container in (e.container_name, e.container_id, e.id)), None)
+        await self._connector.disconnect(name, container, force=force)
 
     def _emit(self, action: str, network: Network, endpoint: Endpoint | None = None) -> None:
         attributes = {"name": network.name, "type": network.driver}

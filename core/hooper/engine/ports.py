@@ -22,6 +22,21 @@ def parse_port(text: str) -> tuple[int, str]:
     return int(number), protocol
 
 
+def parse_exposed(text: str) -> list[tuple[int, str]]:
+    """As `parse_port`, also for a range: "8000-8002/udp" is three ports."""
+    numbers, slash, protocol = text.partition("/")
+    first, dash, last = numbers.partition("-")
+    begin, kind = parse_port(f"{first}{slash}{protocol}")
+    end, _ = parse_port(f"{last}{slash}{protocol}") if dash else (begin, kind)
+    if end < begin:
+        raise InvalidArgument(f'invalid port range: "{text}"', remedy="Write FIRST-LAST with FIRST below LAST.")
+    return [(number, kind) for number in range(begin, end + 1)]
+
+
+def _exposed(container: Container) -> set[tuple[int, str]]:
+    return {port for text in container.config.exposed_ports or () for port in parse_exposed(text)}
+
+
 def wanted(container: Container) -> list[PortBinding]:
     """What is to be published: the bindings asked for, and with --publish-all every other exposed port."""
     host = container.host_config
@@ -33,8 +48,7 @@ def wanted(container: Container) -> list[PortBinding]:
             bindings.append(PortBinding(protocol, number, mapping.host_ip, first, last))
     if host.publish_all_ports:
         taken = {(binding.container_port, binding.protocol) for binding in bindings}
-        exposed = {parse_port(port) for port in container.config.exposed_ports or ()}
-        bindings += [PortBinding(protocol, number) for number, protocol in sorted(exposed - taken)]
+        bindings += [PortBinding(protocol, number) for number, protocol in sorted(_exposed(container) - taken)]
     return bindings
 
 
@@ -50,8 +64,12 @@ def _host_range(text: str) -> tuple[int, int]:
 
 
 def shown(container: Container, bound: Iterable[PortBinding]) -> dict[str, list[PortMapping] | None]:
-    """NetworkSettings.Ports: None for a port that is exposed and not published."""
-    ports: dict[str, list[PortMapping] | None] = dict.fromkeys(container.config.exposed_ports or ())
+    """NetworkSettings.Ports: None for a port that is exposed and not published. None at all without a network."""
+    mode = container.host_config.network_mode
+    if mode in ("none", "host") or mode.startswith("container:"):
+        return {}
+    exposed = sorted(_exposed(container)) if container.config.exposed_ports else ()
+    ports: dict[str, list[PortMapping] | None] = {f"{number}/{protocol}": None for number, protocol in exposed}
     for binding in bound:
         key = f"{binding.container_port}/{binding.protocol}"
         mapping = PortMapping(host_ip=binding.host_ip or "0.0.0.0", host_port=str(binding.host_port))
@@ -61,6 +79,5 @@ def shown(container: Container, bound: Iterable[PortBinding]) -> dict[str, list[
 
 def check(container: Container) -> Sequence[PortBinding]:
     """Raises for whatever is wrong with the ports that the container asks for."""
-    for port in container.config.exposed_ports or ():
-        parse_port(port)
+    _exposed(container)
     return wanted(container)

@@ -38,12 +38,19 @@ _RTMSG = struct.Struct("=BBBBBBBBI")
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
 _IFLA_LINKINFO, _IFLA_NET_NS_FD = 18, 28
 _INFO_KIND, _INFO_DATA, _INFO_SLAVE_KIND, _INFO_SLAVE_DATA = 1, 2, 4, 5
+_MACVLAN_MODE, _VLAN_ID = 1, 1
+_IPVLAN_MODE, _IPVLAN_FLAGS = 1, 2
 _VETH_PEER = 1
 _BRPORT_MODE, _BRPORT_ISOLATED = 4, 33
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
 _IFA_F_NODAD = 0x02
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_TABLE = 1, 4, 5, 15
 _RT_TABLE_MAIN, _RTPROT_BOOT, _RTN_UNICAST = 254, 3, 1
+_SCOPE_LINK = 253
+
+MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}
+IPVLAN_MODES = {"l2": 0, "l3": 1, "l3s": 2}
+IPVLAN_FLAGS = {"bridge": 0, "private": 1, "vepa": 2}
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,8 @@ class Link:
     kind: str
     """"bridge", "veth"…; "" for hardware and lo."""
     mac: str
+    parent: int = 0
+    """The link that it is made on, such as a VLAN's; 0: none."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +119,53 @@ def new_veth(name: str, master: int, peer_name: str, netns: int, *, mac: str = "
     return Message(_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body)
 
 
+def new_macvlan(name: str, parent: int, netns: int, mode: str, *, mac: str = "", mtu: int = 0) -> Message:
+    """Makes a macvlan on `parent` in `netns` (a descriptor), not up. `mode` is one of MACVLAN_MODES.
+
+    EBUSY if the parent is in use by something that excludes it; EEXIST if the name is taken there.
+    """
+    data = u32(_MACVLAN_MODE, MACVLAN_MODES[mode])
+    return _new_child("macvlan", data, name, parent, netns, mac=mac, mtu=mtu)
+
+
+def new_ipvlan(name: str, parent: int, netns: int, mode: str, *, flag: str = "bridge", mtu: int = 0) -> Message:
+    """Likewise an ipvlan, which has its parent's MAC address. `mode`, `flag`: of IPVLAN_MODES and IPVLAN_FLAGS."""
+    data = _u16(_IPVLAN_MODE, IPVLAN_MODES[mode]) + _u16(_IPVLAN_FLAGS, IPVLAN_FLAGS[flag])
+    return _new_child("ipvlan", data, name, parent, netns, mtu=mtu)
+
+
+def _new_child(kind: str, data: bytes, name: str, parent: int, netns: int, *, mac: str = "", mtu: int = 0) -> Message:
+    body = _ifinfo() + text(_IFLA_IFNAME, name) + u32(_IFLA_LINK, parent) + u32(_IFLA_NET_NS_FD, netns)
+    body += attribute(_IFLA_ADDRESS, _mac(mac)) if mac else b""
+    body += u32(_IFLA_MTU, mtu) if mtu else b""
+    body += nested(_IFLA_LINKINFO, text(_INFO_KIND, kind), nested(_INFO_DATA, data))
+    return Message(_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body)
+
+
+def new_child_of_nothing(kind: str) -> Message:
+    """Never makes anything: a kernel that has the kind says that the parent is missing (EINVAL), another that it
+    does not have it (EOPNOTSUPP)."""
+    body = _ifinfo() + nested(_IFLA_LINKINFO, text(_INFO_KIND, kind))
+    return Message(_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body)
+
+
+def new_vlan(name: str, parent: int, number: int) -> Message:
+    """Makes the VLAN (802.1Q) of that number on `parent`, up. EOPNOTSUPP if the kernel has no VLANs."""
+    body = _ifinfo(0, IFF_UP, IFF_UP) + text(_IFLA_IFNAME, name) + u32(_IFLA_LINK, parent)
+    body += nested(_IFLA_LINKINFO, text(_INFO_KIND, "vlan"), nested(_INFO_DATA, _u16(_VLAN_ID, number)))
+    return Message(_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body)
+
+
+def new_dummy(name: str) -> Message:
+    """Makes an interface that leads nowhere, up. EOPNOTSUPP if the kernel has none."""
+    body = _ifinfo(0, IFF_UP, IFF_UP) + text(_IFLA_IFNAME, name) + nested(_IFLA_LINKINFO, text(_INFO_KIND, "dummy"))
+    return Message(_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body)
+
+
+def _u16(kind: int, value: int) -> bytes:
+    return attribute(kind, value.to_bytes(2, sys.byteorder))
+
+
 def set_up(index: int) -> Message:
     return Message(_NEWLINK, 0, _ifinfo(index, IFF_UP, IFF_UP))
 
@@ -127,13 +183,14 @@ def delete_link(name: str) -> Message:
     return Message(_DELLINK, 0, _ifinfo() + text(_IFLA_IFNAME, name))
 
 
-def add_address(index: int, address: str) -> Message:
+def add_address(index: int, address: str, *, on_link: bool = False) -> Message:
     """`address` with its prefix length. One that the interface has already is left as it is.
 
-    IPv6 addresses are usable at once: duplicates are not looked for.
+    IPv6 addresses are usable at once: duplicates are not looked for. `on_link`: valid on this link alone.
     """
     flags = u32(_IFA_FLAGS, _IFA_F_NODAD) if ":" in address else b""
-    return Message(_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, _address_body(index, address) + flags)
+    body = _address_body(index, address, _SCOPE_LINK if on_link else 0)
+    return Message(_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, body + flags)
 
 
 def delete_address(index: int, address: str) -> Message:
@@ -141,19 +198,28 @@ def delete_address(index: int, address: str) -> Message:
     return Message(_DELADDR, 0, _address_body(index, address))
 
 
-def _address_body(index: int, address: str) -> bytes:
+def _address_body(index: int, address: str, scope: int = 0) -> bytes:
     bare, _, length = address.partition("/")
     family, packed = _packed(bare)
-    body = _IFADDR.pack(family, int(length), 0, 0, index)
+    body = _IFADDR.pack(family, int(length), 0, scope, index)
     return body + attribute(_IFA_LOCAL, packed) + attribute(_IFA_ADDRESS, packed)
 
 
 def add_default_route(index: int, gateway: str) -> Message:
-    """Through `gateway`, which must be reachable on the interface. EEXIST if there is a default route."""
+    """Through `gateway`, which must be reachable on the interface; in place of the default route there is."""
     family, packed = _packed(gateway)
-    body = _RTMSG.pack(family, 0, 0, 0, _RT_TABLE_MAIN, _RTPROT_BOOT, 0, _RTN_UNICAST, 0)
-    body += attribute(_RTA_GATEWAY, packed) + u32(_RTA_OIF, index)
-    return Message(_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, body)
+    body = _default(family, 0) + attribute(_RTA_GATEWAY, packed) + u32(_RTA_OIF, index)
+    return Message(_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body)
+
+
+def add_default_link(index: int, version: int) -> Message:
+    """A default route of IP version 4 or 6 that has no gateway: everybody is on the link."""
+    body = _default(socket.AF_INET if version == 4 else socket.AF_INET6, _SCOPE_LINK) + u32(_RTA_OIF, index)
+    return Message(_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body)
+
+
+def _default(family: int, scope: int) -> bytes:
+    return _RTMSG.pack(family, 0, 0, 0, _RT_TABLE_MAIN, _RTPROT_BOOT, scope, _RTN_UNICAST, 0)
 
 
 def find_link(sock: NetlinkSocket, name: str) -> Link | None:
@@ -182,6 +248,7 @@ def _link(body: bytes) -> Link:
         master=int.from_bytes(found.get(_IFLA_MASTER, b""), sys.byteorder),
         kind=_name(info.get(_INFO_KIND, b"")),
         mac=found.get(_IFLA_ADDRESS, b"").hex(":"),
+        parent=int.from_bytes(found.get(_IFLA_LINK, b""), sys.byteorder),
     )
 
 

@@ -226,6 +226,11 @@ def transport_header(offset: int, length: int, register: int = REGISTER) -> byte
     return _expression("payload", be32(1, register), be32(2, 2), be32(3, offset), be32(4, length))
 
 
+def unequal(value: bytes, register: int = REGISTER) -> bytes:
+    """Goes on only if the register does not begin with `value`."""
+    return _expression("cmp", be32(1, register), be32(2, 1), nested(3, attribute(1, value)))
+
+
 def equal(value: bytes, register: int = REGISTER) -> bytes:
     """Goes on only if the register begins with `value`."""
     return _expression("cmp", be32(1, register), be32(2, 0), nested(3, attribute(1, value)))
@@ -260,9 +265,19 @@ def lookup(where: Set, register: int = REGISTER) -> bytes:
     return _expression("lookup", text(1, where.name), be32(2, register), *data)
 
 
+def load(value: bytes, register: int) -> bytes:
+    """Puts a constant into the register."""
+    return _expression("immediate", be32(1, register), nested(2, attribute(1, value)))
+
+
 def destination_nat(family: int, address: int, port: int) -> bytes:
     """Sends the connection to the address and port in these registers."""
     return _expression("nat", be32(1, 1), be32(2, family), be32(3, address), be32(5, port))
+
+
+def source_nat(family: int, address: int) -> bytes:
+    """Lets the connection come from the address in this register."""
+    return _expression("nat", be32(1, 0), be32(2, family), be32(3, address))
 
 
 def masquerade() -> bytes:

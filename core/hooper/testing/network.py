@@ -170,7 +170,8 @@ class Harness:
 
     def __init__(self, driver: NetworkDriver, host: Namespace) -> None:
         self.driver, self.host = driver, host
-        self._networks: list[Network] = []
+        self.networks: list[Network] = []
+        """Those that were made, in order."""
         self._sandboxes: list[Namespace] = []
         self._servers: list[Server] = []
         self._held: list[int] = []
@@ -184,7 +185,7 @@ class Harness:
             pools=pools + fields.pop("more_pools", []), **fields,
         )  # fmt: skip
         made = await self.driver.create_network(wanted)
-        self._networks.append(made)
+        self.networks.append(made)
         return made
 
     def sandbox(self) -> Namespace:
@@ -197,6 +198,7 @@ class Harness:
             pool = network.pools[0]
             base, length = pool.subnet.rpartition(".")[0], pool.subnet.partition("/")[2]
             fields = {"address": f"{base}.{self._count}/{length}", "gateway": pool.gateway} | fields
+        fields = {"default_route": not network.internal} | fields
         return Endpoint(
             id=os.urandom(32).hex(), network_id=network.id, container_id=os.urandom(32).hex(),
             container_name=f"c{self._count}", ports=list(ports), **fields,
@@ -232,9 +234,16 @@ class Harness:
         self.release()
         for sandbox in self._sandboxes:
             sandbox.close()
-        for network in self._networks:
+        for network in self.networks:
             await self.driver.delete_network(network)
         await self.driver.aclose()
+
+
+def default_interface(where: Namespace) -> str:
+    """The interface that IPv4's default route leads to; "" if there is none."""
+    with NetlinkSocket(NETLINK_ROUTE, where.fd) as sock:
+        indices = [found.index for found in route.routes(sock) if found.destination == "0.0.0.0/0"]
+        return next((link.name for link in route.links(sock) if link.index in indices), "")
 
 
 def bare(address: str) -> str:
@@ -281,6 +290,13 @@ class NetworkConformance:
             pytest.skip("the driver has no addresses")
         return harness
 
+    @pytest.fixture
+    def publishing(self, connected: Harness) -> Harness:
+        """The harness of a driver that publishes ports."""
+        if not connected.driver.publishes_ports:
+            pytest.skip("the driver publishes no ports")
+        return connected
+
     async def test_a_network_can_be_made_again_and_deleted_twice(self, harness: Harness) -> None:
         before = harness.host.links()
         network = await harness.network()
@@ -317,46 +333,77 @@ class NetworkConformance:
         assert result.interface == "eth7"
         assert sorted(sandbox.links()) == ["eth7", "lo"]
 
-    async def test_a_published_port_is_reached_until_its_endpoint_leaves(self, connected: Harness) -> None:
-        network = await connected.network()
-        endpoint, sandbox, result = await connected.join(network, [PortBinding("tcp", 8000, "", 18080)])
-        connected.serve(sandbox, 8000)
+    async def test_a_published_port_is_reached_until_its_endpoint_leaves(self, publishing: Harness) -> None:
+        network = await publishing.network()
+        endpoint, sandbox, result = await publishing.join(network, [PortBinding("tcp", 8000, "", 18080)])
+        publishing.serve(sandbox, 8000)
         assert [port.host_port for port in result.ports if port.host_ip == "0.0.0.0"] == [18080]
-        assert (await connected.ask(connected.host, "127.0.0.1", 18080)).startswith("web ")
-        await connected.driver.leave(network, endpoint, None)
-        assert await connected.is_refused(connected.host, "127.0.0.1", 18080)
+        assert (await publishing.ask(publishing.host, "127.0.0.1", 18080)).startswith("web ")
+        await publishing.driver.leave(network, endpoint, None)
+        assert await publishing.is_refused(publishing.host, "127.0.0.1", 18080)
 
-    async def test_a_reserved_port_is_taken(self, connected: Harness) -> None:
-        network = await connected.network()
-        await connected.join(network, [PortBinding("tcp", 8000, "", 18080)])
-        with connected.host.socket() as sock, pytest.raises(OSError, match="in use"):
+    async def test_a_reserved_port_is_taken(self, publishing: Harness) -> None:
+        network = await publishing.network()
+        await publishing.join(network, [PortBinding("tcp", 8000, "", 18080)])
+        with publishing.host.socket() as sock, pytest.raises(OSError, match="in use"):
             sock.bind(("0.0.0.0", 18080))
-        connected.release()
-        with connected.host.socket() as sock:
+        publishing.release()
+        with publishing.host.socket() as sock:
             sock.bind(("0.0.0.0", 18080))
 
-    async def test_a_port_in_use_is_a_conflict_that_leaves_nothing(self, connected: Harness) -> None:
-        network = await connected.network()
-        _, first, _ = await connected.join(network, [PortBinding("tcp", 8000, "", 18080)])
-        connected.serve(first, 8000, "first")
-        second, sandbox = connected.endpoint(network, [PortBinding("tcp", 8000, "", 18080)]), connected.sandbox()
-        before = connected.host.links()
+    async def test_a_port_in_use_is_a_conflict_that_leaves_nothing(self, publishing: Harness) -> None:
+        network = await publishing.network()
+        _, first, _ = await publishing.join(network, [PortBinding("tcp", 8000, "", 18080)])
+        publishing.serve(first, 8000, "first")
+        second, sandbox = publishing.endpoint(network, [PortBinding("tcp", 8000, "", 18080)]), publishing.sandbox()
+        before = publishing.host.links()
         with pytest.raises(Conflict, match=r"18080 failed: port is already allocated"):
-            await connected.driver.join(network, second, Sandbox(second.container_id, sandbox.fd))
+            await publishing.driver.join(network, second, Sandbox(second.container_id, sandbox.fd))
         assert sandbox.links() == ["lo"]
-        assert connected.host.links() == before
-        await connected.driver.leave(network, second, None)
-        assert (await connected.ask(connected.host, "127.0.0.1", 18080)).startswith("first ")
+        assert publishing.host.links() == before
+        await publishing.driver.leave(network, second, None)
+        assert (await publishing.ask(publishing.host, "127.0.0.1", 18080)).startswith("first ")
 
-    async def test_any_free_port_and_ranges(self, connected: Harness) -> None:
-        network = await connected.network()
+    async def test_any_free_port_and_ranges(self, publishing: Harness) -> None:
+        network = await publishing.network()
         wanted = [
             PortBinding("tcp", 80),
             PortBinding("udp", 80),
             PortBinding("tcp", 81, "", 18100, 18101),
             PortBinding("tcp", 82, "", 18100, 18101),
         ]
-        _, _, result = await connected.join(network, wanted)
+        _, _, result = await publishing.join(network, wanted)
         ports = [port.host_port for port in result.ports if port.host_ip == "0.0.0.0"]
         assert all(port >= 32768 for port in ports[:2])
         assert ports[2:] == [18100, 18101]
+
+    async def test_ports_move_to_another_network_and_back(self, publishing: Harness) -> None:
+        first, second = await publishing.network(), await publishing.network("other", "172.31.8.0/24")
+        endpoint, sandbox, result = await publishing.join(first, [PortBinding("tcp", 8000, "", 18080)])
+        other = publishing.endpoint(second, interface="eth1", default_route=False)
+        live = Sandbox(endpoint.container_id, sandbox.fd)
+        await publishing.driver.join(second, other, live)
+        publishing.serve(sandbox, 8000)
+        places = [(first, endpoint), (second, other)]
+        for source, target in (places, places[::-1]):
+            target[1].ports, source[1].ports, target[1].held = source[1].ports, [], True
+            for where, one in (source, target):
+                made = await publishing.driver.publish(where, one)
+                assert (made.ports, made.reservations) == (one.ports, [])
+            answer = await publishing.ask(publishing.host, "127.0.0.1", 18080)
+            assert answer == f"web {target[0].pools[0].gateway}"
+        await publishing.driver.leave(second, other, live)
+        assert (await publishing.ask(publishing.host, "127.0.0.1", result.ports[0].host_port)).startswith("web ")
+
+    async def test_the_default_route_is_where_it_should_be(self, connected: Harness) -> None:
+        first, second = await connected.network(), await connected.network("other", "172.31.8.0/24")
+        endpoint, sandbox, _ = await connected.join(first)
+        other = connected.endpoint(second, interface="eth1", default_route=False)
+        live = Sandbox(endpoint.container_id, sandbox.fd)
+        await connected.driver.join(second, other, live)
+        assert default_interface(sandbox) == ("eth0" if not first.internal else "")
+        await connected.driver.leave(first, endpoint, live)
+        assert default_interface(sandbox) == ""
+        again = connected.endpoint(first)
+        await connected.driver.join(first, again, live)
+        assert sorted(sandbox.links()) == ["eth0", "eth1", "lo"]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from hooper.api.engine import Engine
-from hooper.api.errors import InvalidArgument
+from hooper.api.engine import Engine, SubnetStatus
+from hooper.api.errors import Forbidden, InvalidArgument, NotFound
 from hooper.api.model import DockerStruct, EndpointSettings
 from hooper.api.network import Endpoint, Network, Pool
 from hooper_api_docker.bodies import read_json, without_nulls
@@ -25,7 +25,12 @@ _BODY_NAMES = {
     "driver": "Driver",
     "internal": "Internal",
     "attachable": "Attachable",
+    "enable_ipv4": "EnableIPv4",
     "enable_ipv6": "EnableIPv6",
+    "scope": "Scope",
+    "ingress": "Ingress",
+    "config_only": "ConfigOnly",
+    "config_from": "ConfigFrom",
     "ipam": "IPAM",
     "options": "Options",
     "labels": "Labels",
@@ -45,12 +50,21 @@ class Ipam(DockerStruct, kw_only=True):
     options: dict[str, str] | None = None
 
 
+class ConfigFrom(DockerStruct, kw_only=True):
+    network: str = ""
+
+
 class NetworkBody(msgspec.Struct, kw_only=True, rename=_BODY_NAMES):
     name: str = ""
     driver: str | None = None
     internal: bool | None = None
     attachable: bool | None = None
+    enable_ipv4: bool | None = None
     enable_ipv6: bool | None = None
+    scope: str | None = None
+    ingress: bool | None = None
+    config_only: bool | None = None
+    config_from: ConfigFrom | None = None
     ipam: Ipam | None = None
     options: dict[str, str] | None = None
     labels: dict[str, str] | None = None
@@ -78,29 +92,41 @@ def _repair_connect(raw: Json) -> ConnectBody:
     return msgspec.convert(raw, ConnectBody)
 
 
-def shape(network: Network, endpoints: Sequence[Endpoint] = ()) -> Json:
-    return {
+def shape(
+    network: Network, endpoints: Sequence[Endpoint] = (), status: Mapping[str, SubnetStatus] | None = None
+) -> Json:
+    """Docker's NetworkInspect; `status` adds what API 1.52 has as Status."""
+    shown: Json = {
         "Name": network.name,
         "Id": network.id,
         "Created": rfc3339(int(network.created * 1e9)),
         "Scope": "local",
         "Driver": network.driver,
-        "EnableIPv4": True,
+        "EnableIPv4": network.ipv4,
         "EnableIPv6": network.ipv6,
-        "IPAM": {"Driver": "default", "Options": None, "Config": [_pool(pool) for pool in network.pools]},
+        "IPAM": {
+            "Driver": network.ipam_driver or "default",
+            "Options": network.ipam_options,
+            "Config": [_pool(pool) for pool in network.pools],
+        },
         "Internal": network.internal,
         "Attachable": network.attachable,
         "Ingress": False,
-        "ConfigFrom": {"Network": ""},
-        "ConfigOnly": False,
+        "ConfigFrom": {"Network": network.config_from},
+        "ConfigOnly": network.config_only,
         "Containers": {endpoint.container_id: _endpoint(endpoint) for endpoint in endpoints},
         "Options": network.options,
         "Labels": network.labels,
     }
+    if status is not None:
+        subnets = {name: {"IPsInUse": found.used, "DynamicIPsAvailable": found.free} for name, found in status.items()}
+        shown["Status"] = {"IPAM": {"Subnets": subnets}}
+    return shown
 
 
 def _pool(pool: Pool) -> Json:
-    shown: Json = msgspec.to_builtins(IpamPool(**msgspec.structs.asdict(pool)))
+    fields = {name: getattr(pool, name) for name in _POOL_NAMES}
+    shown: Json = msgspec.to_builtins(IpamPool(**fields))
     return {key: value for key, value in shown.items() if value}
 
 
@@ -124,20 +150,32 @@ async def list_networks(engine: Engine, request: Request) -> Response:
 
 async def inspect(engine: Engine, request: Request, name: str) -> Response:
     network = await engine.networks.get(name)
-    return Response(200, shape(network, await engine.networks.endpoints(network)))
+    if (scope := request.query.text("scope")) not in ("", "local"):
+        raise NotFound(f"network {name} not found", f"this engine has no networks of scope {scope}")
+    endpoints, status = await engine.networks.endpoints(network), await engine.networks.status(network)
+    return Response(200, shape(network, endpoints, status))
 
 
 async def create(engine: Engine, request: Request) -> Response:
     body = await read_json(request, _create)
     if not body.name:
         raise InvalidArgument("cannot create a network", "it has no name")
-    pools = (body.ipam.config if body.ipam else None) or []
+    if body.ingress:
+        raise Forbidden("Ingress network can only be global scope network", "this engine has no swarm")
+    if body.scope not in (None, "", "local"):
+        raise Forbidden(f"cannot create a {body.scope} scoped network when swarm is not active")
+    ipam = body.ipam or Ipam()
     network = Network(
         id="",
         name=body.name,
         driver=body.driver or "",
         created=0.0,
-        pools=[_wanted(pool) for pool in pools],
+        pools=[_wanted(pool) for pool in ipam.config or ()],
+        ipam_driver=ipam.driver or "",
+        ipam_options=ipam.options or {},
+        config_only=bool(body.config_only),
+        config_from=body.config_from.network if body.config_from else "",
+        ipv4=body.enable_ipv4 is not False,
         options=body.options or {},
         labels=body.labels or {},
         internal=bool(body.internal),

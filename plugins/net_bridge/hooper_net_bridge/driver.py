@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from socket import IPPROTO_UDP
+from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
@@ -14,10 +15,13 @@ from hooper.api.errors import Conflict, Internal, SkipDriver
 from hooper.api.network import Endpoint, JoinResult, Network, NetworkDriver, PortBinding, Sandbox
 from hooper.linux import conntrack
 from hooper_net_bridge import naming, options, ruleset
-from hooper_net_bridge.config import BridgeConfig
+from hooper_net_bridge.config import BridgeConfig, default_pools
 from hooper_net_bridge.filter import Filter
 from hooper_net_bridge.links import Links, switch_on
 from hooper_net_bridge.ports import PortReserver, Reserved
+
+if TYPE_CHECKING:
+    from hooper_net_bridge.relays import Relays
 
 _STATE = "bridge/"
 
@@ -32,11 +36,11 @@ class BridgeDriver(NetworkDriver):
         super().__init__(context)
         self._config: BridgeConfig = context.config or BridgeConfig()
         self._root = context.host.exec_root
-        self._reserver = PortReserver()
+        self._reserver = PortReserver(self._is_published)
         self._links: Links | None = None
         self._filter: Filter | None = None
         self._forwarding = False
-        self.default_subnet = self._config.subnet
+        self.default_pools, self.default_ipv6 = default_pools(self._config), self._config.ipv6
 
     async def probe(self) -> None:
         if not self.context.host.root:
@@ -83,6 +87,9 @@ class BridgeDriver(NetworkDriver):
             raise Internal("the bridge driver", "it is not open")
         return self._links, self._filter
 
+    def _is_published(self, protocol: str, address: str, port: int) -> bool:
+        return self._parts[1].is_published(protocol, address, port)
+
     # --- networks ---------------------------------------------------------------------------------
 
     async def create_network(self, network: Network) -> Network:
@@ -90,12 +97,12 @@ class BridgeDriver(NetworkDriver):
 
     def _create(self, network: Network) -> Network:
         links, rules = self._parts
-        settings = options.parse(network, self._config.mtu)
+        settings = options.parse(network, self._config)
         bridge = network.bridge_name or settings.bridge_name or self._bridge_name(network)
         made = self._claim(bridge, network)
         try:
-            links.ensure_bridge(bridge, network, settings.mtu)
-            rules.add(network.id, ruleset.network_entries(network, bridge, masquerade=settings.masquerade))
+            links.ensure_bridge(bridge, network, settings)
+            rules.add(network.id, ruleset.network_entries(network, bridge, settings))
         except OSError as error:
             self._abandon(bridge, made=made)
             raise Internal(f"cannot make the network {network.name}", error.strerror or str(error)) from error
@@ -154,8 +161,7 @@ class BridgeDriver(NetworkDriver):
     def _delete(self, network: Network) -> None:
         links, rules = self._parts
         bridge = network.bridge_name or self._bridge_name(network)
-        masquerade = options.parse(network).masquerade
-        rules.remove(network.id, ruleset.network_entries(network, bridge, masquerade=masquerade))
+        rules.remove(network.id, ruleset.network_entries(network, bridge, options.parse(network, self._config)))
         rules.delete_published(self._published_in(network))
         if self.context.state.get(_STATE + bridge) == network.id.encode():
             links.delete(bridge)
@@ -168,38 +174,67 @@ class BridgeDriver(NetworkDriver):
 
     def _join(self, network: Network, endpoint: Endpoint, netns: int) -> JoinResult:
         links, rules = self._parts
-        settings = options.parse(network, self._config.mtu)
-        published = Reserved() if network.internal else self._reserver.reserve(endpoint, settings.host_address)
+        settings = options.parse(network, self._config)
+        published = Reserved() if network.internal else self._reserver.reserve(endpoint, settings)
         try:
             links.connect(
                 network.bridge_name, network, endpoint, netns, settings.mtu, isolated=not settings.inter_container
             )
-            self._publish(links, rules, endpoint, published)
+            relays = self._publish(rules, network, endpoint, published)
         except BaseException:
             published.close()
+            with suppress(OSError):
+                links.delete(naming.veth(endpoint))
             raise
-        return JoinResult(ports=published.ports, reservations=published.detach(), interface=endpoint.interface)
+        reservations = [*published.detach(), *relays]
+        return JoinResult(ports=published.ports, reservations=reservations, interface=endpoint.interface)
 
-    def _publish(self, links: Links, rules: Filter, endpoint: Endpoint, published: Reserved) -> None:
+    def _publish(self, rules: Filter, network: Network, endpoint: Endpoint, published: Reserved) -> list[int]:
+        """Returns what keeps relays alive. On an error nothing is published."""
         try:
             rules.add(endpoint.id, ruleset.port_entries(endpoint, published.ports))
             self._forget_flows(endpoint, published.ports)
+            return [self._relays.start(network, endpoint, published.relayed)] if published.relayed else []
         except OSError as error:
-            with suppress(OSError):
-                links.delete(naming.veth(endpoint))
+            rules.remove(endpoint.id)
             raise Internal(
                 f"cannot publish the ports of {endpoint.container_name}", error.strerror or str(error)
             ) from error
+
+    @property
+    def _relays(self) -> Relays:
+        from hooper_net_bridge.relays import Relays
+
+        return Relays(self.context.exec_dir)
+
+    async def publish(self, network: Network, endpoint: Endpoint) -> JoinResult:
+        return await anyio.to_thread.run_sync(self._republish, network, endpoint)
+
+    def _republish(self, network: Network, endpoint: Endpoint) -> JoinResult:
+        links, rules = self._parts
+        settings = options.parse(network, self._config)
+        rules.remove(endpoint.id)
+        self._relays.stop(network, endpoint)
+        published = Reserved() if network.internal else self._reserver.reserve(endpoint, settings)
+        try:
+            links.set_hairpin(endpoint, isolated=not settings.inter_container)
+            relays = self._publish(rules, network, endpoint, published)
+        except BaseException:
+            published.close()
+            raise
+        return JoinResult(published.ports, [*published.detach(), *relays], endpoint.interface)
 
     async def leave(self, network: Network, endpoint: Endpoint, sandbox: Sandbox | None) -> None:
         """The veth pair of a sandbox that is gone or about to go is left to the kernel, which removes it
         with the namespace: to delete one takes an RCU grace period."""
         if sandbox is not None or endpoint.ports:
-            await anyio.to_thread.run_sync(self._leave, endpoint, sandbox is not None)
+            await anyio.to_thread.run_sync(self._leave, network, endpoint, sandbox is not None)
 
-    def _leave(self, endpoint: Endpoint, live: bool) -> None:
+    def _leave(self, network: Network, endpoint: Endpoint, live: bool) -> None:
         links, rules = self._parts
         rules.remove(endpoint.id)
+        if any(":" in port.host_ip for port in endpoint.ports):
+            self._relays.stop(network, endpoint)
         self._forget_flows(endpoint, endpoint.ports, left=True)
         if live:
             links.delete(naming.veth(endpoint))
@@ -228,6 +263,7 @@ class BridgeDriver(NetworkDriver):
         rules.delete_published([entry for entry in self._published_in(network) if entry not in known])
         for endpoint_id, entries in wanted.items():
             rules.add(endpoint_id, entries)
+        self._relays.stop_others(network, endpoints)
         gone = links.remove_strangers(network.bridge_name, {naming.veth(endpoint) for endpoint in endpoints})
         if gone:
             self.context.log.info("removed left-over links", network=network.name, links=gone)

@@ -88,9 +88,14 @@ class Filter:
         """All that the maps of published ports hold."""
         return [
             (where, nft.Element(element.key, element.data))
-            for where in ruleset.PUBLISHED
+            for where in ruleset.ENDPOINTS
             for element in self._nftables.elements(self.table, where)
         ]
+
+    def is_published(self, protocol: str, address: str, port: int) -> bool:
+        """A container's port is there, on this very address of the host."""
+        where, key = ruleset.key_of(protocol, address, port)
+        return any(element.key == key for element in self._nftables.elements(self.table, where))
 
     def delete_published(self, stale: Collection[Entry]) -> None:
         """Takes ports out whose endpoint is not known any more."""

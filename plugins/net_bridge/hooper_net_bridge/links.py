@@ -10,10 +10,11 @@ from pathlib import Path
 from hooper.api.errors import Conflict, Internal, InvalidArgument
 from hooper.api.network import Endpoint, Network
 from hooper.linux import netlink_route as route
+from hooper.linux import sandbox_link
 from hooper.linux.netlink import NETLINK_ROUTE, NetlinkSocket
 from hooper_net_bridge import naming
+from hooper_net_bridge.options import Options
 
-_LOOPBACK = 1
 _SYSCTL = Path("/proc/sys/net")
 
 
@@ -30,14 +31,14 @@ class Links:
     def has(self, name: str) -> bool:
         return route.find_link(self._socket, name) is not None
 
-    def ensure_bridge(self, name: str, network: Network, mtu: int) -> None:
+    def ensure_bridge(self, name: str, network: Network, options: Options) -> None:
         """Makes the bridge if it is missing, and gives it the network's gateways. Conflict if the name is
         that of another kind of interface."""
         link = route.find_link(self._socket, name)
         if link is None:
             gateway = next((pool.gateway for pool in network.pools if pool.gateway and ":" not in pool.gateway), "")
             mac = naming.mac(gateway) if gateway else ""
-            self._socket.request([route.new_bridge(name, mac=mac, mtu=mtu)])
+            self._socket.request([route.new_bridge(name, mac=mac, mtu=options.mtu)])
             link = route.find_link(self._socket, name)
         if link is None or link.kind != "bridge":
             raise Conflict(
@@ -47,7 +48,11 @@ class Links:
             )
         _set(f"ipv6/conf/{name}/disable_ipv6", "0" if network.ipv6 else "1")
         _set(f"ipv6/conf/{name}/accept_ra", "0")
-        gateways = [f"{p.gateway}/{p.subnet.partition('/')[2]}" for p in network.pools if p.gateway]
+        gateways = [
+            f"{pool.gateway}/{pool.subnet.partition('/')[2]}"
+            for pool in network.pools
+            if pool.gateway and options.has_address(6 if ":" in pool.gateway else 4)
+        ]
         messages = [route.add_address(link.index, gateway) for gateway in gateways]
         self._socket.request([*messages, route.set_up(link.index)])
         _set(f"ipv4/conf/{name}/route_localnet", "1")
@@ -72,11 +77,16 @@ class Links:
             messages.append(route.bridge_port(name, isolated=isolated, hairpin=bool(endpoint.ports)))
         try:
             self._socket.request(messages)
-            _configure(network, endpoint, netns)
+            sandbox_link.configure(netns, endpoint)
         except OSError as error:
             with suppress(OSError):
                 self.delete(name)
             raise _failed(network, endpoint, error) from error
+
+    def set_hairpin(self, endpoint: Endpoint, *, isolated: bool) -> None:
+        """What the container sends to its own published ports comes back to it, if it has any. Raises OSError."""
+        hairpin = bool(endpoint.ports)
+        self._socket.request([route.bridge_port(naming.veth(endpoint), isolated=isolated, hairpin=hairpin)])
 
     def _index(self, bridge: str) -> int:
         if bridge not in self._bridges:
@@ -103,20 +113,6 @@ class Links:
         for name in strangers:
             self.delete(name)
         return strangers
-
-
-def _configure(network: Network, endpoint: Endpoint, netns: int) -> None:
-    with NetlinkSocket(NETLINK_ROUTE, netns) as inside:
-        link = route.find_link(inside, endpoint.interface)
-        if link is None:
-            raise OSError(errno.ENODEV, f"{endpoint.interface} is gone")
-        addresses = [address for address in (endpoint.address, endpoint.address6) if address]
-        messages = [route.set_up(_LOOPBACK), *(route.add_address(link.index, address) for address in addresses)]
-        messages.append(route.set_up(link.index))
-        if endpoint.default_route and not network.internal:
-            gateways = [gateway for gateway in (endpoint.gateway, endpoint.gateway6) if gateway]
-            messages += [route.add_default_route(link.index, gateway) for gateway in gateways]
-        inside.request(messages)
 
 
 def _failed(network: Network, endpoint: Endpoint, error: OSError) -> Exception:

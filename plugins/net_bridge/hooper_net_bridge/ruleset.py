@@ -6,6 +6,10 @@ bridges, internal      the interfaces of networks
 same                   each bridge with itself
 local4, local6         (subnet . bridge): what lives on which bridge
 masqueraded4, …6       subnets that leave with the host's address
+sources4, …6           subnet to the address that it leaves with, where that is fixed
+open4, …6              the interfaces of networks that everybody may reach (nat-unprotected)
+routed4, …6            the interfaces of networks whose containers are reached on their own addresses
+allowed4, …6           (address . protocol . port): what is published there
 """
 
 from __future__ import annotations
@@ -18,6 +22,8 @@ from hooper.api.network import Endpoint, Network, PortBinding
 from hooper.linux import nftables as nft
 from hooper.linux.netlink import Message
 from hooper.linux.nftables import IFNAME, IPV4, IPV6, PORT, PROTOCOL, Element, Set
+from hooper_net_bridge.options import Mode, Options
+from hooper_net_bridge.ports import is_translated
 
 PUBLISHED4 = Set("published4", (PROTOCOL, PORT), (IPV4, PORT))
 PUBLISHED6 = Set("published6", (PROTOCOL, PORT), (IPV6, PORT))
@@ -30,9 +36,20 @@ LOCAL4 = Set("local4", (IPV4, IFNAME), interval=True)
 LOCAL6 = Set("local6", (IPV6, IFNAME), interval=True)
 MASQUERADED4 = Set("masqueraded4", (IPV4,), interval=True)
 MASQUERADED6 = Set("masqueraded6", (IPV6,), interval=True)
+SOURCES4 = Set("sources4", (IPV4,), (IPV4,), interval=True)
+SOURCES6 = Set("sources6", (IPV6,), (IPV6,), interval=True)
+OPEN4, OPEN6 = Set("open4", (IFNAME,)), Set("open6", (IFNAME,))
+ROUTED4, ROUTED6 = Set("routed4", (IFNAME,)), Set("routed6", (IFNAME,))
+ALLOWED4 = Set("allowed4", (IPV4, PROTOCOL, PORT))
+ALLOWED6 = Set("allowed6", (IPV6, PROTOCOL, PORT))
 
 PUBLISHED = (PUBLISHED4, PUBLISHED6, PUBLISHED4_AT, PUBLISHED6_AT)
-SETS = (*PUBLISHED, BRIDGES, INTERNAL, SAME, LOCAL4, LOCAL6, MASQUERADED4, MASQUERADED6)
+ENDPOINTS = (*PUBLISHED, ALLOWED4, ALLOWED6)
+"""What has elements for endpoints; the others are about networks."""
+SETS = (
+    *PUBLISHED, BRIDGES, INTERNAL, SAME, LOCAL4, LOCAL6, MASQUERADED4, MASQUERADED6,
+    SOURCES4, SOURCES6, OPEN4, OPEN6, ROUTED4, ROUTED6, ALLOWED4, ALLOWED6,
+)  # fmt: skip
 
 Entry = tuple[Set, Element]
 """An element and where it belongs."""
@@ -46,7 +63,8 @@ _BASE_CHAINS = (
     ("forward", "filter", "forward", _FILTER),
 )
 _ANY = ("", "0.0.0.0", "::")
-_PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
+_PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP, "sctp": socket.IPPROTO_SCTP}
+_LOOPBACK6 = ipaddress.IPv6Address("::1").packed
 
 
 def load(table: str) -> list[Message]:
@@ -102,8 +120,11 @@ def _publish(version: int) -> list[list[bytes]]:
         nft.lookup(PUBLISHED4_AT if version == 4 else PUBLISHED6_AT),
         send,
     ]
+    # The kernel takes no answer for ::1 from outside: what is sent there is a relay's.
+    beyond = [] if version == 4 else [_address(6, source=False), nft.unequal(_LOOPBACK6)]
     anywhere = [
         *_family(version),
+        *beyond,
         *nft.destination_is_local(),
         nft.meta("l4proto"),
         nft.transport_header(2, 2, first + 1),
@@ -117,13 +138,18 @@ def _postrouting() -> list[list[bytes]]:
     """What stays on its bridge keeps its source, unless it was sent there by a published port: the answer
     would go to the asker directly, from an address that it has not asked."""
     rules = []
-    for version, local, masqueraded in ((4, LOCAL4, MASQUERADED4), (6, LOCAL6, MASQUERADED6)):
+    for version, local, masqueraded, sources in (
+        (4, LOCAL4, MASQUERADED4, SOURCES4),
+        (6, LOCAL6, MASQUERADED6, SOURCES6),
+    ):
+        family = socket.AF_INET if version == 4 else socket.AF_INET6
         after = nft.REGISTER + (1 if version == 4 else 4)
         source = [*_family(version), _address(version, source=True)]
         at_home = [*source, nft.meta("oifname", after), nft.lookup(local)]
         rules += [
             [*at_home, *nft.conntrack_has("status", nft.DESTINATION_NAT), nft.masquerade()],
             [*at_home, nft.leave_chain()],
+            [*source, nft.lookup(sources), nft.source_nat(family, nft.REGISTER)],
             [*source, nft.lookup(masqueraded), nft.masquerade()],
         ]
     loopback = [*_family(4), nft.network_header(12, 1), nft.equal(b"\x7f")]
@@ -140,14 +166,40 @@ def _forward() -> list[list[bytes]]:
         [nft.meta("iifname"), nft.lookup(INTERNAL), drop],
         [nft.meta("oifname"), nft.lookup(INTERNAL), drop],
         [*to_bridge, *nft.conntrack_has("status", nft.DESTINATION_NAT), accept],
+        *_direct(4),
+        *_direct(6),
         [*to_bridge, drop],
     ]
 
 
-def network_entries(network: Network, bridge: str, *, masquerade: bool) -> list[Entry]:
+def _direct(version: int) -> list[list[bytes]]:
+    """Who may reach containers on their own addresses."""
+    width = 1 if version == 4 else 4
+    icmp = socket.IPPROTO_ICMP if version == 4 else socket.IPPROTO_ICMPV6
+    family, to_interface, accept = _family(version), nft.meta("oifname"), nft.verdict(nft.ACCEPT)
+    service = [
+        _address(version, source=False),
+        nft.meta("l4proto", nft.REGISTER + width),
+        nft.transport_header(2, 2, nft.REGISTER + width + 1),
+        nft.lookup(ALLOWED4 if version == 4 else ALLOWED6),
+    ]
+    routed = nft.lookup(ROUTED4 if version == 4 else ROUTED6)
+    return [
+        [*family, to_interface, nft.lookup(OPEN4 if version == 4 else OPEN6), accept],
+        [*family, to_interface, routed, nft.meta("l4proto"), nft.equal(bytes([icmp])), accept],
+        [*family, *service, accept],
+    ]
+
+
+def network_entries(network: Network, bridge: str, options: Options) -> list[Entry]:
     """What a network puts in the sets."""
     name = nft.interface(bridge)
     entries: list[Entry] = [(BRIDGES, Element(name)), (SAME, Element(name + name))]
+    entries += [(SAME, Element(nft.interface(trusted) + name)) for trusted in options.trusted]
+    for mode, four, six in ((Mode.UNPROTECTED, OPEN4, OPEN6), (Mode.ROUTED, ROUTED4, ROUTED6)):
+        entries += [
+            (where, Element(name)) for version, where in ((4, four), (6, six)) if options.modes[version] is mode
+        ]
     if network.internal:
         entries.append((INTERNAL, Element(name)))
     for pool in network.pools:
@@ -155,30 +207,45 @@ def network_entries(network: Network, bridge: str, *, masquerade: bool) -> list[
         first, last = subnet.network_address, subnet.broadcast_address
         local, masqueraded = (LOCAL4, MASQUERADED4) if subnet.version == 4 else (LOCAL6, MASQUERADED6)
         entries.append((local, Element(first.packed + name, end=last.packed + name)))
-        if masquerade and not network.internal:
+        if not options.masquerade or network.internal or not options.modes[subnet.version].translates:
+            continue
+        if source := options.sources[subnet.version]:
+            fixed = SOURCES4 if subnet.version == 4 else SOURCES6
+            entries.append((fixed, Element(first.packed, ipaddress.ip_address(source).packed, (last + 1).packed)))
+        else:
             entries.append((masqueraded, Element(first.packed, end=(last + 1).packed)))
     return entries
 
 
 def port_entries(endpoint: Endpoint, ports: Iterable[PortBinding]) -> list[Entry]:
     """What an endpoint's published ports, with their real host ports, put in the maps."""
-    return [_port_entry(endpoint, port) for port in ports]
+    return [_port_entry(endpoint, port) for port in ports if is_translated(endpoint, port)]
 
 
 def _port_entry(endpoint: Endpoint, port: PortBinding) -> Entry:
     version6 = ":" in port.host_ip
-    address = (endpoint.address6 if version6 else endpoint.address).partition("/")[0]
-    target = nft.concat(ipaddress.ip_address(address).packed, port.container_port.to_bytes(2, "big"))
-    service = bytes([_PROTOCOLS[port.protocol]]), port.host_port.to_bytes(2, "big")
-    if port.host_ip in _ANY:
-        return (PUBLISHED6 if version6 else PUBLISHED4), Element(nft.concat(*service), target)
-    key = nft.concat(ipaddress.ip_address(port.host_ip).packed, *service)
-    return (PUBLISHED6_AT if version6 else PUBLISHED4_AT), Element(key, target)
+    address = ipaddress.ip_address((endpoint.address6 if version6 else endpoint.address).partition("/")[0]).packed
+    protocol, inner = bytes([_PROTOCOLS[port.protocol]]), port.container_port.to_bytes(2, "big")
+    if not port.host_port:
+        return (ALLOWED6 if version6 else ALLOWED4), Element(nft.concat(address, protocol, inner))
+    target = nft.concat(address, inner)
+    where, key = key_of(port.protocol, port.host_ip, port.host_port)
+    return where, Element(key, target)
+
+
+def key_of(protocol: str, address: str, port: int) -> tuple[Set, bytes]:
+    """Where a port of the host is published, and under which key."""
+    service = bytes([_PROTOCOLS[protocol]]), port.to_bytes(2, "big")
+    version6 = ":" in address
+    if address in _ANY:
+        return (PUBLISHED6 if version6 else PUBLISHED4), nft.concat(*service)
+    return (PUBLISHED6_AT if version6 else PUBLISHED4_AT), nft.concat(ipaddress.ip_address(address).packed, *service)
 
 
 def target_address(where: Set, element: Element) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """The container's address in an element of one of the PUBLISHED maps."""
-    return ipaddress.ip_address(element.data[: where.data[0].length])
+    """The container's address in an element of one of ENDPOINTS."""
+    held = element.data[: where.data[0].length] if where.data else element.key[: where.key[0].length]
+    return ipaddress.ip_address(held)
 
 
 def add(table: str, entries: Sequence[Entry]) -> list[Message]:
