@@ -11,10 +11,11 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hooper.api.log_writing import LINE_MAX
 from hooper.api.logs import LogEntry, LogQuery, LogTarget, Running
 from hooper_log_jsonfile.decoding import Clock
 from hooper_log_jsonfile.driver import JsonFileDriver
-from hooper_log_jsonfile.encoding import LINE_MAX, escaped, rfc3339nano
+from hooper_log_jsonfile.encoding import escaped, rfc3339nano
 
 special = st.sampled_from(
     [

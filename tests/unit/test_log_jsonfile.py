@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import re
+import time
 from pathlib import Path
 
 import anyio
@@ -12,7 +15,7 @@ from hooper.api.errors import InvalidArgument, Unsupported
 from hooper.api.logs import LogEntry, LogQuery, LogTarget, Running
 from hooper_log_jsonfile.driver import JsonFileDriver
 from hooper_log_jsonfile.none import NoneDriver
-from hooper_log_jsonfile.options import JsonFileConfig, parse
+from hooper_log_jsonfile.options import JsonFileConfig, Options, parse
 from hooper_log_jsonfile.plugin import hooper_register_log_drivers
 
 pytestmark = pytest.mark.anyio
@@ -37,9 +40,10 @@ class Switch(Running):
         self._steps.pop(0)()  # type: ignore[operator]
 
 
-def target(directory: Path, of_container: dict[str, str] | None = None, **options: str) -> LogTarget:
+def target(directory: Path, attributes: dict[str, str] | None = None, filled_in: str = "", **options: str) -> LogTarget:
     return LogTarget(
-        container_id="c", container_name="n", image="i", directory=directory, labels=of_container or {},
+        container_id="c", container_name="n", image="i", directory=directory, attributes=attributes or {},
+        tag=filled_in,
         options={name.replace("_", "-"): value for name, value in options.items()},
     )  # fmt: skip
 
@@ -93,10 +97,19 @@ def test_a_character_is_not_cut(tmp_path: Path) -> None:
     assert len(logs) == 2 and "".join(logs) == text
 
 
-def test_labels_that_were_asked_for_are_in_each_line(tmp_path: Path) -> None:
-    labels = {"a": "1", "b": '"', "com.x": "2"}
-    write(target(tmp_path, labels, labels="b,zz", labels_regex="^com"), b"x\n")
-    assert json.loads((tmp_path / "c-json.log").read_text())["attrs"] == {"b": '"', "com.x": "2"}
+async def test_attributes_and_the_tag_are_in_each_line(tmp_path: Path) -> None:
+    log = target(tmp_path, {"com.x": "<2>", "b": '"'}, "web/1")
+    write(log, b"x\ny\n")
+    for line in (tmp_path / "c-json.log").read_text().splitlines():
+        assert '"attrs":{"b":"\\"","com.x":"\\u003c2\\u003e","tag":"web/1"},"time"' in line
+    expected = {"b": '"', "com.x": "<2>", "tag": "web/1"}
+    assert [entry.attributes for entry in await read(log, details=True)] == [expected, expected]
+    assert [entry.attributes for entry in await read(log)] == [None, None]
+
+
+async def test_details_of_lines_without_attributes(tmp_path: Path) -> None:
+    write(target(tmp_path), b"x\n")
+    assert [entry.attributes for entry in await read(target(tmp_path), details=True)] == [{}]
 
 
 def test_a_cut_last_line_does_not_spoil_the_next(tmp_path: Path) -> None:
@@ -234,9 +247,11 @@ async def test_following_ends_at_until(tmp_path: Path) -> None:
 
 
 def test_options() -> None:
-    options = {"max-size": "10m", "max-file": "3", "labels": "a,b", "env": "X", "compress": "true", "tag": "{{.ID}}"}
+    options = {"max-size": "10m", "max-file": "3", "labels": "a,b", "env": "X", "compress": "1", "tag": "{{.ID}}"}
     DRIVER.check(options)
-    assert parse(options, JsonFileConfig()).max_size == 10_000_000
+    assert parse(options, JsonFileConfig()) == Options(10_000_000, 3, True)
+    assert not parse({"max-size": "1m"}, JsonFileConfig(compress=True)).compress
+    assert parse({"max-size": "1m"}, JsonFileConfig(compress=True, max_file=2)).compress
     assert parse({"max-size": "1.5kB"}, JsonFileConfig()).max_size == 1500
     assert parse({}, JsonFileConfig(max_size="2g", max_file=4)).max_size == 2_000_000_000
     assert parse({"max-size": "-1"}, JsonFileConfig(max_size="2g")).max_size == 0
@@ -251,7 +266,8 @@ def test_options() -> None:
         ({"max-file": "0"}, "max-file"),
         ({"max-file": "two"}, "max-file"),
         ({"compress": "maybe"}, "compress"),
-        ({"labels-regex": "("}, "labels-regex"),
+        ({"compress": "true"}, "compress"),
+        ({"compress": "true", "max-size": "1m"}, "compress"),
     ],
 )
 def test_wrong_options_are_refused(options: dict[str, str], message: str) -> None:
@@ -266,9 +282,43 @@ def test_none_keeps_nothing(tmp_path: Path) -> None:
     writer.write("stdout", b"x\n", 0)
     writer.close()
     assert not driver.readable and not list(tmp_path.iterdir())
-    with pytest.raises(Unsupported, match="none"):
+    with pytest.raises(Unsupported, match=r'does not support reading\n.*"none"'):
         driver.read(target(tmp_path), LogQuery(), Switch())
 
 
 def test_the_plugin_names_both() -> None:
     assert {spec.name for spec in hooper_register_log_drivers()} == {"json-file", "none"}
+
+
+@pytest.mark.parametrize("tail", [None, 0, 3])
+async def test_following_while_files_are_compressed(tmp_path: Path, tail: int | None) -> None:
+    log = target(tmp_path, max_size="300", max_file="4", compress="true")
+    writer = DRIVER.writer(log)
+    writer.write("stdout", b"0\n1\n2\n", 0)
+    numbers = iter(range(3, 1000))
+
+    def step() -> None:
+        for _ in range(6):
+            writer.write("stdout", b"%d\n" % next(numbers), 0)
+        # Time for the process that compresses.
+        deadline = time.monotonic() + 5
+        while any(re.search(r"log\.\d$", path.name) for path in tmp_path.iterdir()) and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+    entries = await read(log, Switch(*[step] * 12), follow=True, tail=tail)
+    first = 3 - (3 if tail is None else tail)
+    assert [int(entry.data) for entry in entries] == list(range(first, 75))
+    assert list(tmp_path.glob("*.gz"))
+
+
+async def test_a_file_that_docker_compressed_is_read(tmp_path: Path) -> None:
+    log = target(tmp_path)
+    write(log, b"new\n")
+    old = b'{"log":"old\\n","stream":"stdout","time":"2023-11-14T22:13:20Z"}\n' * 30_000
+    (tmp_path / "c-json.log.1.gz").write_bytes(gzip.compress(old))
+    entries = await read(log)
+    assert len(entries) == 30_001 and entries[-1].data == b"new\n"
+    assert [entry.data for entry in await read(log, tail=3)] == [b"old\n", b"old\n", b"new\n"]
+    (tmp_path / "c-json.log.1.gz").write_bytes(gzip.compress(old)[:-100])
+    damaged = await read(log)
+    assert len(damaged) > 1000 and damaged[-1].data == b"new\n"

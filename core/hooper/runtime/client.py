@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -129,7 +130,9 @@ class Launcher:
                 ready.set_result(p.Failed(error={"kind": "unavailable", "what": "the launcher ended at once"}))
 
         self._channel = Channel(ours, heard, ended)
-        await self._channel.send(self._config)
+        # If it has ended already, what follows says so.
+        with suppress(OSError):
+            await self._channel.send(self._config)
         await self._ready(ready)
 
     def _fork(self, channel: int) -> subprocess.Popen[bytes]:

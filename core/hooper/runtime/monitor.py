@@ -18,6 +18,7 @@ from hooper.api.logs import LogDriver, LogWriter
 from hooper.linux import syscalls
 from hooper.runtime import maker, wire
 from hooper.runtime import protocol as p
+from hooper.runtime.log_writers import open_writer
 from hooper.runtime.loop import READ, Loop
 from hooper.runtime.maker import Making
 from hooper.runtime.owned import Owned
@@ -26,6 +27,8 @@ from hooper.runtime.streams import Ends
 LOG_FILE = "monitor.log"
 RELEASE_S = 10.0
 """How long a connected daemon may take to say Release."""
+EXECS_REMEMBERED = 32
+"""How many of those that ended a daemon that connects is told of."""
 SEND_S = 2
 """A daemon that takes no message for so long is dropped; it can connect again."""
 
@@ -111,6 +114,7 @@ class Monitor:
             on_over=self._conclude,
         )
         self._execs: dict[str, Owned] = {}
+        self._ended_execs: list[p.ExecExited] = []
         self._started_ns = 0
         self._paused = False
         self._exited: p.Exited | None = None
@@ -175,7 +179,7 @@ class Monitor:
 
     def _open_log(self, log_drivers: Mapping[str, LogDriver]) -> None:
         if self._spawn.log_driver not in ("", "none") and self._spawn.log is not None:
-            self._log = _named(log_drivers, self._spawn.log_driver, "log driver").writer(self._spawn.log)
+            self._log = open_writer(log_drivers, self._spawn.log_driver, self._spawn.log)
 
     def _listen(self) -> None:
         directory = os.open(self._spawn.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -233,6 +237,8 @@ class Monitor:
             self._drop_daemon(sock)
         elif isinstance(request, p.Hello):
             self._send(sock, self._status(request.id))
+            for ended in self._ended_execs:
+                self._send(sock, ended)
             if self._exited is not None:
                 self._send(sock, self._exited)
         elif isinstance(request, p.GetSandbox) and self._netns is not None:
@@ -397,7 +403,10 @@ class Monitor:
 
     def _exec_drained(self, exec_id: str, owned: Owned) -> None:
         """Told before its client reads the end: whoever sees that may ask for the exit code at once."""
-        self._tell(p.ExecExited(exec_id=exec_id, exit_code=owned.exit_code, time_ns=owned.ended_ns))
+        ended = p.ExecExited(exec_id=exec_id, exit_code=owned.exit_code, time_ns=owned.ended_ns)
+        # The daemon may be gone, or go before it has read this; the next one will ask.
+        self._ended_execs = [*self._ended_execs[1 - EXECS_REMEMBERED :], ended]
+        self._tell(ended)
 
     def _exec_over(self, exec_id: str, owned: Owned) -> None:
         if not owned.streams.clients:
@@ -409,7 +418,12 @@ class Monitor:
         oom_killed = self._guarded(lambda: self._backend.oom_killed(self._bundle), False)
         self._guarded(lambda: self._backend.delete(self._bundle), None)
         self._end_execs()
-        self._exited = p.Exited(exit_code=container.exit_code, oom_killed=oom_killed, time_ns=container.ended_ns)
+        self._exited = p.Exited(
+            exit_code=container.exit_code,
+            oom_killed=oom_killed,
+            time_ns=container.ended_ns,
+            execs={ended.exec_id: ended.exit_code for ended in self._ended_execs},
+        )
         self._guarded(lambda: _write_durably(self._path(p.EXIT_FILE), wire.to_json(self._exited)), None)
         self._close_listener()
         self._tell(self._exited)

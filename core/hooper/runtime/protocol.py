@@ -254,9 +254,13 @@ class Exited(Message, kw_only=True):
     """128 + n for signal n."""
     oom_killed: bool
     time_ns: int
+    execs: dict[str, int] = {}
+    """Exit codes of the execs that ended last, by id: a daemon may have missed them."""
 
 
 class ExecExited(Message, kw_only=True):
+    """Those that ended last are told again to a daemon that connects."""
+
     exec_id: str
     exit_code: int
     time_ns: int

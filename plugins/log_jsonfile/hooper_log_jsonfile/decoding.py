@@ -7,6 +7,7 @@ import time
 
 import msgspec
 
+from hooper.api.log_reading import Format
 from hooper.api.logs import LogEntry
 
 
@@ -14,6 +15,10 @@ class _Line(msgspec.Struct):
     log: str = ""
     stream: str = "stdout"
     time: str = ""
+
+
+class _DetailedLine(_Line):
+    attrs: dict[str, str] | None = None
 
 
 _decoder = msgspec.json.Decoder(_Line)
@@ -54,31 +59,48 @@ def _with_zone(rest: str) -> int:
     return nanoseconds - away if sign == "+" else nanoseconds + away
 
 
-def decode(lines: bytes, clock: Clock) -> list[LogEntry]:
-    """The entries of whole lines; what is no entry is left out."""
-    try:
-        decoded = _decoder.decode_lines(lines)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        decoded = _decode_each(lines)
-    parse = clock.parse
-    try:
-        return [LogEntry(line.stream, line.log.encode(), parse(line.time)) for line in decoded]
-    except (ValueError, IndexError):
-        return [entry for line in decoded if (entry := _entry(line, clock)) is not None]
+class JsonLines(Format):
+    """`details`: the attributes of each line are wanted too, which costs time."""
 
+    def __init__(self, details: bool) -> None:
+        self._clock = Clock()
+        self._decoder = msgspec.json.Decoder(_DetailedLine) if details else _decoder
+        self._details = details
 
-def _decode_each(lines: bytes) -> list[_Line]:
-    decoded = []
-    for line in lines.split(b"\n"):
+    def whole(self, data: bytes) -> int:
+        """See Format."""
+        return data.rfind(b"\n") + 1
+
+    def first(self, data: bytes) -> int:
+        """See Format."""
+        return data.find(b"\n") + 1 or len(data)
+
+    def decode(self, records: bytes) -> list[LogEntry]:
+        """See Format."""
         try:
-            decoded.append(_decoder.decode(line))
+            decoded = self._decoder.decode_lines(records)
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            continue
-    return decoded
+            decoded = self._decode_each(records)
+        if self._details:
+            return [entry for line in decoded if (entry := self._entry(line)) is not None]
+        parse = self._clock.parse
+        try:
+            return [LogEntry(line.stream, line.log.encode(), parse(line.time)) for line in decoded]
+        except (ValueError, IndexError):
+            return [entry for line in decoded if (entry := self._entry(line)) is not None]
 
+    def _decode_each(self, lines: bytes) -> list[_Line]:
+        decoded = []
+        for line in lines.split(b"\n"):
+            try:
+                decoded.append(self._decoder.decode(line))
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                continue
+        return decoded
 
-def _entry(line: _Line, clock: Clock) -> LogEntry | None:
-    try:
-        return LogEntry(line.stream, line.log.encode(errors="replace"), clock.parse(line.time))
-    except (ValueError, IndexError):
-        return None
+    def _entry(self, line: _Line) -> LogEntry | None:
+        attributes = line.attrs or {} if isinstance(line, _DetailedLine) else None
+        try:
+            return LogEntry(line.stream, line.log.encode(errors="replace"), self._clock.parse(line.time), attributes)
+        except (ValueError, IndexError):
+            return None

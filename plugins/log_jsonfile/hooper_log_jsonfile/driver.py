@@ -27,6 +27,7 @@ class JsonFileDriver(LogDriver):
     def read(self, target: LogTarget, query: LogQuery, running: Running) -> AsyncIterator[list[LogEntry]]:
         """See LogDriver."""
         # The monitor, which only writes, does not load the reader and what it needs.
-        from hooper_log_jsonfile.reader import Reader
+        from hooper.api.log_reading import Reader
+        from hooper_log_jsonfile.decoding import JsonLines
 
-        return Reader(log_path(target), query).batches(running)
+        return Reader(log_path(target), JsonLines(query.details), query).batches(running)

@@ -10,23 +10,26 @@ from __future__ import annotations
 import re
 import time
 
-LINE_MAX = 16 * 1024
-"""A longer line is kept in parts of this size, all but the last without a newline."""
-
 _SHORT = {ord('"'): b'\\"', ord("\\"): b"\\\\", ord("\r"): b"\\r"}
 _ESCAPES = {byte: _SHORT.get(byte, b"\\u%04x" % byte) for byte in {*range(0x20), *b'"\\<>&'} - {0x0A}}
 _PLAIN = bytes(set(range(256)) - _ESCAPES.keys())
 """All that is kept as it is, or looked at apart: what is not ASCII."""
 _SEPARATORS = ((b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"))
 _RUN = 64
+_second = (-1, "")
 _INVALID = re.compile("[\udc80-\udcff]")
-_CONTINUATION = range(0x80, 0xC0)
 
 
 def rfc3339nano(time_ns: int) -> str:
-    """As Go's time.RFC3339Nano prints UTC: without trailing zeros in the fraction."""
+    """As Go's time.RFC3339Nano prints UTC: without trailing zeros in the fraction.
+
+    The last second is remembered: lines come in bursts.
+    """
+    global _second
     seconds, nanoseconds = divmod(time_ns, 1_000_000_000)
-    text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    if seconds != _second[0]:
+        _second = (seconds, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)))
+    text = _second[1]
     return f"{text}.{nanoseconds:09}".rstrip("0").rstrip(".") + "Z" if nanoseconds else text + "Z"
 
 
@@ -63,22 +66,3 @@ def _valid(data: bytes) -> bytes:
     except UnicodeDecodeError:
         return _INVALID.sub("\ufffd", data.decode(errors="surrogateescape")).encode()
     return data
-
-
-def long_line(data: bytes) -> bool:
-    """Some line of `data` (its newline counts) is longer than LINE_MAX."""
-    start = 0
-    while len(data) - start > LINE_MAX:
-        end = data.rfind(b"\n", start, start + LINE_MAX)
-        if end < 0:
-            return True
-        start = end + 1
-    return False
-
-
-def cut(line: bytes) -> int:
-    """Where to part a line that is longer than LINE_MAX: not within a character."""
-    end = LINE_MAX
-    while end > LINE_MAX - 3 and line[end] in _CONTINUATION:
-        end -= 1
-    return LINE_MAX if line[end] in _CONTINUATION else end

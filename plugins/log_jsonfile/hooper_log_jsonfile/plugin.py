@@ -15,5 +15,6 @@ def hooper_register_log_drivers() -> Iterable[DriverSpec]:
         "a JSON object a line, as Docker writes it",
         factory="hooper_log_jsonfile.driver:JsonFileDriver",
         config="hooper_log_jsonfile.options:JsonFileConfig",
+        priority=10,
     )
     yield DriverSpec("none", "keeps nothing", factory="hooper_log_jsonfile.none:NoneDriver", priority=-1)

@@ -1,0 +1,1 @@
+"""A bundled plugin of hooper."""
