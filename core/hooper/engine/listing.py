@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from hooper.api.engine import Filters
 from hooper.api.errors import HooperError, InvalidArgument, NotFound
@@ -17,23 +17,39 @@ from hooper.engine.ports import parse_port
 KNOWN = (
     "ancestor before exited expose health id isolation is-task label name network publish since status volume"
 ).split()
-STATUSES = ("created", "restarting", "running", "removing", "paused", "exited", "dead")
+VALUES: Mapping[str, Sequence[str]] = {
+    "status": ("created", "restarting", "running", "removing", "paused", "exited", "dead"),
+    "health": ("starting", "healthy", "unhealthy", "none"),
+    "is-task": ("true", "false", "1", "0"),
+}
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 async def chosen(core: Core, *, all: bool, limit: int, filters: Filters) -> list[Container]:
     """Newest first."""
-    matching.check(filters, KNOWN)
-    for status in filters.get("status", ()):
-        if status not in STATUSES:
-            raise InvalidArgument(f"invalid filter 'status={status}'", remedy=f"There are {', '.join(STATUSES)}.")
-    everything = all or limit > 0 or bool({"status", "exited", "before", "since"} & set(filters))
+    _check(filters)
+    everything = all or limit > 0 or "status" in filters
     found = [c for c in core.store.all() if everything or c.state.running]
     found.sort(key=lambda container: container.created, reverse=True)
     images = await _ancestors(core, filters.get("ancestor", ()))
     bounds = _bounds(core, filters)
     found = [c for c in found if _matches(c, filters, images, bounds)]
     return found[:limit] if limit > 0 else found
+
+
+def _check(filters: Filters) -> None:
+    """InvalidArgument for a filter that is not known, or a value that it cannot have."""
+    matching.check(filters, KNOWN)
+    for name, allowed in VALUES.items():
+        for value in filters.get(name, ()):
+            if value not in allowed:
+                raise InvalidArgument(f"invalid filter '{name}={value}'", remedy=f"There are: {', '.join(allowed)}.")
+    for code in filters.get("exited", ()):
+        if not re.fullmatch(r"[+-]?\d+", code):
+            raise InvalidArgument(f"invalid filter 'exited={code}'", "an exit code is a number")
+    for name in ("publish", "expose"):
+        for ports in filters.get(name, ()):
+            _port_range(ports)
 
 
 async def _ancestors(core: Core, names: Sequence[str]) -> set[str] | None:
@@ -68,15 +84,15 @@ def _matches(container: Container, filters: Filters, images: set[str] | None, bo
         bounds[0] < container.created < bounds[1]
         and (images is None or container.image_id in images)
         and any_of("status", [state.status])
-        and ("exited" not in filters or (state.status == "exited" and str(state.exit_code) in filters["exited"]))
+        and ("exited" not in filters or (state.status == "exited" and state.exit_code in map(int, filters["exited"])))
         and ("id" not in filters or any(container.id.startswith(prefix) for prefix in filters["id"]))
         and ("name" not in filters or any(_name_matches(container.name, pattern) for pattern in filters["name"]))
         and matching.labels_match(container.config.labels, filters.get("label", ()))
         and ("network" not in filters or _on_network(container, filters["network"]))
         and ("volume" not in filters or _has_volume(container, filters["volume"]))
-        and ("publish" not in filters or _has_port(filters["publish"], container.ports))
+        and ("publish" not in filters or _has_port(filters["publish"], _published(container)))
         and ("expose" not in filters or _has_port(filters["expose"], container.config.exposed_ports or {}))
-        and any_of("health", ["none"])
+        and any_of("health", [state.health.status if state.health else "none"])
         and any_of("is-task", ["false", "0"])
     )
 
@@ -98,15 +114,25 @@ def _has_volume(container: Container, wanted: Sequence[str]) -> bool:
     return any(name in places for name in wanted)
 
 
+def _published(container: Container) -> list[str]:
+    """The host's ports, as dockerd has it: "8080/tcp"."""
+    return [
+        f"{binding.host_port}/{port.partition('/')[2] or 'tcp'}"
+        for port, bindings in container.ports.items()
+        for binding in bindings or ()
+    ]
+
+
+def _port_range(text: str) -> tuple[range, str]:
+    span, _, protocol = text.partition("/")
+    first, _, last = span.partition("-")
+    return range(parse_port(first)[0], parse_port(last or first)[0] + 1), protocol or "tcp"
+
+
 def _has_port(wanted: Sequence[str], ports: Iterable[str]) -> bool:
     have = {parse_port(port) for port in ports}
-    for text in wanted:
-        span, _, protocol = text.partition("/")
-        first, _, last = span.partition("-")
-        numbers = range(parse_port(first)[0], parse_port(last or first)[0] + 1)
-        if any((number, protocol or "tcp") in have for number in numbers):
-            return True
-    return False
+    ranges = [_port_range(text) for text in wanted]
+    return any(number in numbers and protocol == wanted for number, protocol in have for numbers, wanted in ranges)
 
 
 def moment(text: str) -> float:

@@ -29,7 +29,7 @@ def merged(asked: ContainerConfig, image: ImageConfig) -> ContainerConfig:
         asked,
         entrypoint=entrypoint,
         cmd=cmd,
-        env=merged_env(image.env, asked.env),
+        env=_env(image.env, asked.env),
         labels={**(image.labels or {}), **(asked.labels or {})},
         exposed_ports={**(image.exposed_ports or {}), **(asked.exposed_ports or {})} or None,
         volumes={**(image.volumes or {}), **(asked.volumes or {})} or None,
@@ -37,7 +37,6 @@ def merged(asked: ContainerConfig, image: ImageConfig) -> ContainerConfig:
         working_dir=asked.working_dir or image.working_dir,
         stop_signal=asked.stop_signal or image.stop_signal,
         healthcheck=_healthcheck(asked.healthcheck, image.healthcheck),
-        shell=asked.shell or image.shell,
         on_build=image.on_build,
     )
 
@@ -52,6 +51,13 @@ def merged_env(base: list[str] | None, over: list[str] | None) -> list[str]:
         else:
             found.pop(name, None)
     return list(found.values())
+
+
+def _env(image: list[str] | None, asked: list[str] | None) -> list[str]:
+    """As `merged_env`, in Docker's order: what was asked for comes first."""
+    given = dict.fromkeys(item.partition("=")[0] for item in asked or ())
+    found = {item.partition("=")[0]: item for item in merged_env(image, asked)}
+    return [found.pop(name) for name in given if name in found] + list(found.values())
 
 
 def _healthcheck(asked: Healthcheck | None, image: Healthcheck | None) -> Healthcheck | None:

@@ -13,9 +13,10 @@ def number(text: str) -> int:
     if bare.isdigit() and 0 < int(bare) < 65:
         return int(bare)
     name = bare if bare.startswith("SIG") else f"SIG{bare}"
-    if name.startswith("SIGRTMIN+") and name[9:].isdigit():
+    span = int(signal.SIGRTMAX) - int(signal.SIGRTMIN)
+    if name.startswith("SIGRTMIN+") and name[9:].isdigit() and int(name[9:]) <= span:
         return int(signal.SIGRTMIN) + int(name[9:])
-    if name.startswith("SIGRTMAX-") and name[9:].isdigit():
+    if name.startswith("SIGRTMAX-") and name[9:].isdigit() and int(name[9:]) <= span:
         return int(signal.SIGRTMAX) - int(name[9:])
     try:
         return signal.Signals[name].value

@@ -60,6 +60,10 @@ class ContainerStore:
         del self._by_name[old]
         self._by_name[name] = container.id
 
+    def checkpoint(self) -> None:
+        """Makes what was saved survive a crash of the host."""
+        self._database.checkpoint()
+
     def delete(self, container: Container) -> None:
         self._database.execute("DELETE FROM containers WHERE id=?", (container.id,))
         self._by_id.pop(container.id, None)
@@ -88,4 +92,19 @@ def name_taken(name: str, owner: str) -> Conflict:
     return Conflict(
         f'Conflict. The container name "/{name}" is already in use by container "{owner}".',
         remedy="You have to remove (or rename) that container to be able to reuse that name.",
+    )
+
+
+def check_stays(container: Container) -> None:
+    """Conflict for a container that is being moved to another engine: nothing else may change it."""
+    departure = container.moving
+    if departure is None:
+        return
+    why, remedy = "whether it has arrived is not known here", ""
+    if departure.state == "moving":
+        why, remedy = "the move goes on", "Wait for its end."
+    raise Conflict(
+        f"container {container.name} is being moved to {departure.to}",
+        why,
+        remedy or f"Ask there: hooper container move {container.name} {departure.to}",
     )
