@@ -33,7 +33,7 @@ def test_data_of_a_newer_layout_is_refused(tmp_path: Path) -> None:
     Database(path).close()
     with sqlite3.connect(path) as connection:
         connection.execute(f"PRAGMA user_version={len(MIGRATIONS) + 1}")
-    with pytest.raises(Conflict, match=r"layout 2[\s\S]*Use the newer hooper"):
+    with pytest.raises(Conflict, match=rf"layout {len(MIGRATIONS) + 1}[\s\S]*Use the newer hooper"):
         Database(path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Set
 
 import anyio
 
@@ -12,9 +13,12 @@ from hooper.engine.core import Core
 from hooper.runtime.client import MonitorClient
 
 
-async def sweep(core: Core) -> None:
-    """Nothing is under way yet when this runs: whatever no record names is removed."""
-    known = {container.id for container in core.store.all()}
+async def sweep(core: Core, arriving: Set[str] = frozenset()) -> None:
+    """Nothing is under way yet when this runs: whatever no record names is removed.
+
+    `arriving` are ids of containers that are complete and not yet this engine's.
+    """
+    known = {container.id for container in core.store.all()} | arriving
     for directory in (core.host.exec_root / "containers").iterdir():
         if directory.name not in known:
             await _end(core, directory.name)
@@ -22,7 +26,12 @@ async def sweep(core: Core) -> None:
     for directory in home.iterdir() if home.is_dir() else ():
         if directory.name not in known:
             shutil.rmtree(directory, ignore_errors=True)
-    strays = [s.key async for s in core.storage.walk() if s.kind is not SnapshotKind.COMMITTED and s.key not in known]
+    # Views of images that containers have mounted are named after them: ID.NUMBER.
+    strays = [
+        s.key
+        async for s in core.storage.walk()
+        if s.kind is not SnapshotKind.COMMITTED and s.key.partition(".")[0] not in known
+    ]
     for key in strays:
         try:
             await core.storage.remove(key)

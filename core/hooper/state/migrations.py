@@ -117,4 +117,13 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (driver, key)
     ) STRICT;
     """,
+    # Containers that arrive from another engine: the target's record of each transfer.
+    """
+    CREATE TABLE transfers (
+        id TEXT PRIMARY KEY,
+        state TEXT NOT NULL,
+        container_id TEXT NOT NULL,
+        document BLOB NOT NULL
+    ) STRICT;
+    """,
 )
