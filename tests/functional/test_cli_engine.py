@@ -5,17 +5,15 @@ from __future__ import annotations
 
 import json
 import os
-import pty
-import select
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cli_support import Terminal
 
 IMAGE = "busybox"
 PROGRAM = [sys.executable, "-m", "hooper"]
@@ -52,6 +50,10 @@ def name() -> Iterator[str]:
     chosen = f"hooper-cli-{uuid.uuid4().hex[:8]}"
     yield chosen
     hooper("rm", "-f", "-v", chosen)
+
+
+def terminal_of(*words: str) -> Terminal:
+    return Terminal([*PROGRAM, *words])
 
 
 @pytest.fixture
@@ -108,38 +110,8 @@ def test_a_signal_goes_to_the_container(name: str) -> None:
     assert (rest, client.returncode) == ("caught\n", 5)
 
 
-class Terminal:
-    """A program on a pseudo-terminal."""
-
-    def __init__(self, *words: str) -> None:
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            os.execv(PROGRAM[0], [*PROGRAM, *words])
-        self.seen = b""
-
-    def expect(self, text: bytes) -> None:
-        deadline = time.monotonic() + 30
-        while text not in self.seen:
-            assert time.monotonic() < deadline, self.seen
-            if select.select([self.fd], [], [], 1)[0]:
-                self.seen += os.read(self.fd, 4096)
-
-    def type(self, keys: bytes) -> None:
-        os.write(self.fd, keys)
-
-    def wait(self) -> int:
-        try:
-            while os.read(self.fd, 4096):
-                pass
-        except OSError:
-            pass
-        code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        os.close(self.fd)
-        return code
-
-
 def test_a_terminal_is_passed_through(name: str) -> None:
-    terminal = Terminal("run", "-it", "--rm", "--name", name, IMAGE, "sh")
+    terminal = terminal_of("run", "-it", "--rm", "--name", name, IMAGE, "sh")
     terminal.expect(b"# ")
     terminal.type(b"tty >/dev/null && echo is-a-tty-$((40+2))\n")
     terminal.expect(b"is-a-tty-42")
@@ -148,7 +120,7 @@ def test_a_terminal_is_passed_through(name: str) -> None:
 
 
 def test_detach_keys_leave_the_container_running(name: str) -> None:
-    terminal = Terminal("run", "-it", "--name", name, IMAGE, "sh")
+    terminal = terminal_of("run", "-it", "--name", name, IMAGE, "sh")
     terminal.expect(b"# ")
     terminal.type(b"\x10\x11")
     terminal.expect(b"read escape sequence")

@@ -30,7 +30,9 @@ def test_addresses(text: str, path: str, host: str, port: int) -> None:
     assert (address.path, address.host, address.port) == (path, host, port)
 
 
-@pytest.mark.parametrize("text", ["", "/run/x.sock", "unix://relative", "ssh://host", "tcp://h:x", "tcp://h:99999"])
+@pytest.mark.parametrize(
+    "text", ["", "/run/x.sock", "unix://relative", "ssh://", "ssh://-oX", "ssh://-x@h", "tcp://h:x", "tcp://h:99999"]
+)
 def test_addresses_that_are_none(text: str) -> None:
     with pytest.raises(InvalidArgument, match="invalid address"):
         parse_address(text)

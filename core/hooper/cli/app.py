@@ -12,9 +12,11 @@ import click
 
 from hooper.api.errors import HooperError
 from hooper.cli import table
-from hooper.cli.errors import GENERIC, USAGE, BadFlag, report
+from hooper.cli.errors import BOLD, GENERIC, USAGE, BadFlag, coloured, debugging, report, set_level
 from hooper.cli.flags import normalise
 from hooper.cli.session import Session
+from hooper.client.address import Tls
+from hooper.client.home import config_directory
 
 
 class LazyGroup(click.Group):
@@ -47,6 +49,11 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] == "help" and ctx.parent is None:
+            # `docker help run` is `docker run --help`.
+            args = [*args[1:], "--help"]
+            if args[0] == "--help":
+                return "help", click.Command("help", callback=_print_help), []
         found = self.get_command(ctx, args[0])
         if found is None:
             self._unknown(ctx, args[0])
@@ -58,15 +65,16 @@ class LazyGroup(click.Group):
             sections["Commands of plugins"] = plugins
         width = max(len(name) for section in sections.values() for name in section)
         for title, section in sections.items():
-            with formatter.section(title):
+            with formatter.section(coloured(title, BOLD, sys.stdout)):
                 formatter.write_dl([(name.ljust(width), entry[1]) for name, entry in section.items()])
 
     def _unknown(self, ctx: click.Context, word: str) -> NoReturn:
-        import difflib
+        from hooper.cli.suggest import near
 
-        near = difflib.get_close_matches(word, [*self.entries, *self.aliases], n=3, cutoff=0.6)
-        quoted = " or ".join(f'"{name}"' for name in near)
-        hint = f"\nDid you mean {quoted}?" if near else ""
+        quoted = " or ".join(f'"{name}"' for name in near(word, [*self.entries, *self.aliases]))
+        hint = f"\nDid you mean {quoted}?" if quoted else ""
+        if reason := table.ABSENT.get(word) if ctx.parent is None else "":
+            hint = f"\n{reason}"
         raise UnknownCommand(f"unknown command: {ctx.command_path} {word}{hint}", ctx)
 
 
@@ -81,15 +89,78 @@ def _group_help(ctx: click.Context) -> None:
 
 
 @click.pass_context
-def _root(ctx: click.Context, host: str, version: bool) -> None:
-    from hooper import __version__
+def _print_help(ctx: click.Context) -> None:
+    if ctx.parent:
+        click.echo(ctx.parent.get_help())
 
+
+@click.pass_context
+def _root(
+    ctx: click.Context,
+    /,
+    config: str,
+    context: str,
+    debug: bool,
+    host: tuple[str, ...],
+    log_level: str,
+    version: bool,
+    **tls: Any,
+) -> None:
     if version:
+        from hooper import __version__
+
         click.echo(f"hooper version {__version__}")
         ctx.exit(0)
-    ctx.obj = ctx.obj or Session(host)
+    if len(host) > 1:
+        raise click.UsageError("give one address with --host", ctx)
+    if host and context:
+        raise click.UsageError("conflicting options: --host and --context are two ways to name a daemon", ctx)
+    if config:
+        os.environ["DOCKER_CONFIG"] = config
+    set_level("debug" if debug else log_level)
+    ctx.obj = ctx.obj or Session("".join(host), context, _tls(**tls))
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
+
+
+def _tls(tls: bool, tlsverify: bool, tlscacert: str, tlscert: str, tlskey: str) -> Tls | None:
+    """What the flags say of TLS, or DOCKER_TLS_VERIFY; the usual files stand for those that are not named."""
+    verify = tlsverify or bool(os.environ.get("DOCKER_TLS_VERIFY"))
+    if not (tls or verify):
+        return None
+    directory = os.environ.get("DOCKER_CERT_PATH") or config_directory()
+
+    def chosen(given: str, name: str) -> str:
+        usual = os.path.join(directory, name)
+        return given or (usual if os.path.exists(usual) else "")
+
+    return Tls(chosen(tlscacert, "ca.pem"), chosen(tlscert, "cert.pem"), chosen(tlskey, "key.pem"), verify)
+
+
+def _root_options() -> list[click.Parameter]:
+    def option(*names: str, **more: Any) -> click.Option:
+        return click.Option(list(names), **more)
+
+    word = {"default": "", "metavar": "string"}
+    return [
+        option("--config", help="Directory of the client's configuration (default ~/.docker)", **word),
+        option("-c", "--context", help="Name of the context to use (overrides HOOPER_HOST and DOCKER_HOST)", **word),
+        option("-D", "--debug", is_flag=True, help="Show the requests to the daemon, and the place of a fault"),
+        option("-H", "--host", multiple=True, metavar="address", help="Address of the daemon"),
+        option(
+            "-l",
+            "--log-level",
+            default="info",
+            metavar="string",
+            help="Least weight of messages: debug, info, warn, error",
+        ),
+        option("--tls", is_flag=True, help="Use TLS; implied by --tlsverify"),
+        option("--tlscacert", help="Trust certificates signed by this one alone", **word),
+        option("--tlscert", help="File of the client's certificate", **word),
+        option("--tlskey", help="File of its key", **word),
+        option("--tlsverify", is_flag=True, help="Use TLS and verify the daemon"),
+        option("-v", "--version", is_flag=True, help="Print the version and quit"),
+    ]
 
 
 def root() -> LazyGroup:
@@ -99,10 +170,7 @@ def root() -> LazyGroup:
         table.SECTIONS,
         help="A container engine whose every part is a plugin.",
         callback=_root,
-        params=[
-            click.Option(["-H", "--host"], default="", metavar="address", help="Address of the daemon"),
-            click.Option(["-v", "--version"], is_flag=True, help="Print the version and quit"),
-        ],
+        params=_root_options(),
         context_settings={"help_option_names": ["--help"]},
         epilog="Run 'hooper COMMAND --help' for more information on a command.",
     )
@@ -136,7 +204,11 @@ def _plugin_commands() -> dict[str, table.Entry]:
 def main(arguments: list[str]) -> int:
     """Runs one command line; returns its exit code."""
     try:
-        result = root().main(arguments, "hooper", complete_var="_HOOPER_COMPLETE", standalone_mode=False)
+        if arguments[:1] == ["__complete"]:
+            from hooper.cli.complete import print_candidates
+
+            return print_candidates(root(), arguments[1:])
+        result = root().main(arguments, "hooper", standalone_mode=False)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except click.UsageError as error:
@@ -153,6 +225,11 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         report(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         return GENERIC
+    except Exception as error:
+        if debugging() or "hooper.daemon" in sys.modules:
+            raise
+        report(f"a fault of hooper itself: {type(error).__name__}: {error}\nWith --debug it tells where.")
+        return GENERIC
 
 
 def _usage_error(error: click.UsageError) -> int:
@@ -165,11 +242,19 @@ def _usage_error(error: click.UsageError) -> int:
     return code
 
 
+def _flag_hint(error: click.NoSuchOption) -> str:
+    from hooper.cli.suggest import near
+
+    options = error.ctx.command.get_params(error.ctx) if error.ctx else []
+    known = [name for one in options for name in one.opts if name.startswith("--")]
+    found = near(error.option_name, known)
+    return f"\nDid you mean {' or '.join(found)}?" if found else ""
+
+
 def _usage_message(error: click.UsageError, path: str) -> tuple[str, int]:
     """Docker's exit codes: 125 for a flag that is wrong, 1 for wrong words."""
     if isinstance(error, click.NoSuchOption):
-        near = f" (did you mean {', '.join(error.possibilities)}?)" if error.possibilities else ""
-        return f"unknown flag: {error.option_name}{near}", USAGE
+        return f"unknown flag: {error.option_name}{_flag_hint(error)}", USAGE
     if isinstance(error, click.BadOptionUsage):
         return f"flag needs an argument: {error.option_name}", USAGE
     if isinstance(error, click.MissingParameter):

@@ -7,7 +7,7 @@ import click
 from hooper.api.errors import Conflict, HooperError, InvalidArgument
 from hooper.cli.attached import Foreground, check_tty, exit_code, wait_for
 from hooper.cli.command import command
-from hooper.cli.errors import report
+from hooper.cli.errors import GENERIC, report
 from hooper.cli.flags import flag, text
 from hooper.cli.session import Session
 
@@ -30,7 +30,7 @@ def attach(session: Session, container: str, detach_keys: str, no_stdin: bool, s
     foreground = Foreground(session.client, details["Id"], streams, tty=config["Tty"], detach_keys=detach_keys)
     waiting = wait_for(session.client, details["Id"], "not-running")
     if foreground.copy(foreground.attach(), proxy_signals=sig_proxy):
-        return 0
+        return GENERIC  # docker's, where the end of the process was not seen
     return exit_code(waiting)
 
 
@@ -38,18 +38,30 @@ def attach(session: Session, container: str, detach_keys: str, no_stdin: bool, s
 @flag("-a", "--attach", help="Attach STDOUT/STDERR and forward signals")
 @text("--detach-keys", help="Override the key sequence for detaching a container")
 @flag("-i", "--interactive", help="Attach container's STDIN")
+@text("--checkpoint", help="Restore from this checkpoint")
+@text("--checkpoint-dir", help="Use a custom checkpoint storage directory")
 @click.argument("containers", nargs=-1, required=True)
 @click.pass_obj
-def start(session: Session, containers: tuple[str, ...], attach: bool, interactive: bool, detach_keys: str) -> int:
+def start(
+    session: Session,
+    containers: tuple[str, ...],
+    attach: bool,
+    interactive: bool,
+    detach_keys: str,
+    checkpoint: str,
+    checkpoint_dir: str,
+) -> int:
     """Start one or more stopped containers."""
+    query = {"checkpoint": checkpoint or None, "checkpoint-dir": checkpoint_dir or None}
+    if (attach or interactive or checkpoint) and len(containers) > 1:
+        what = "attach to" if attach or interactive else "restore"
+        raise InvalidArgument(f"cannot start several containers and {what} them", remedy="Name one.")
     if attach or interactive:
-        if len(containers) > 1:
-            raise InvalidArgument("you cannot start and attach multiple containers at once")
-        return _start_attached(session, containers[0], interactive=interactive, detach_keys=detach_keys)
+        return _start_attached(session, containers[0], query, interactive=interactive, detach_keys=detach_keys)
     code = 0
     for container in containers:
         try:
-            session.client.post(f"/containers/{container}/start")
+            session.client.post(f"/containers/{container}/start", query=query)
             print(container)
         except HooperError as error:
             report(error)
@@ -57,7 +69,9 @@ def start(session: Session, containers: tuple[str, ...], attach: bool, interacti
     return code
 
 
-def _start_attached(session: Session, container: str, *, interactive: bool, detach_keys: str) -> int:
+def _start_attached(
+    session: Session, container: str, query: dict[str, str | None], *, interactive: bool, detach_keys: str
+) -> int:
     client = session.client
     details = client.get(f"/containers/{container}/json")
     tty, identifier = details["Config"]["Tty"], details["Id"]
@@ -68,7 +82,7 @@ def _start_attached(session: Session, container: str, *, interactive: bool, deta
     stream = foreground.attach()
     removed = details["HostConfig"].get("AutoRemove")
     waiting = wait_for(client, identifier, "removed" if removed else "next-exit")
-    client.post(f"/containers/{identifier}/start")
+    client.post(f"/containers/{identifier}/start", query=query)
     if foreground.copy(stream, proxy_signals=True):
         return 0
     return exit_code(waiting)

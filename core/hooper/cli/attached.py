@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from types import FrameType
 
-from hooper.api.errors import HooperError, InvalidArgument
+from hooper.api.errors import HooperError
 from hooper.cli import terminal
+from hooper.cli.errors import NoTerminal, report
 from hooper.cli.pump import Pump
+from hooper.cli.settings import setting
 from hooper.client.api import ApiClient, Hijacked
 from hooper.client.errors import ApiError, ConnectionFailed
 from hooper.client.http import Response
@@ -24,8 +26,8 @@ class Foreground:
 
     def __init__(self, client: ApiClient, container: str, streams: set[str], *, tty: bool, detach_keys: str) -> None:
         self.client, self.container, self.streams, self.tty = client, container, streams, tty
-        self.keys_text = detach_keys
-        self.keys = terminal.parse_keys(detach_keys or terminal.DEFAULT_KEYS) if tty else b""
+        self.keys_text = detach_keys or setting("detachKeys")
+        self.keys = terminal.parse_keys(self.keys_text or terminal.DEFAULT_KEYS) if tty else b""
 
     def attach(self, *, logs: bool = False) -> Hijacked:
         """Opens the stream, before the start so that nothing is missed. `logs`: what came before is shown first."""
@@ -46,7 +48,7 @@ class Foreground:
         with raw, sizes, signals:
             detached = pump.run()
         if detached:
-            print("read escape sequence", file=sys.stderr)
+            report("read escape sequence", prefix="")
         return detached
 
     def _resize(self, rows: int, columns: int) -> None:
@@ -54,11 +56,9 @@ class Foreground:
 
 
 def check_tty(*, tty: bool, stdin: bool) -> None:
-    """InvalidArgument if a terminal is asked for and stdin, which is to be attached, is none."""
+    """NoTerminal if a terminal is asked for and stdin, which is to be attached, is none."""
     if tty and stdin and not os.isatty(terminal.STDIN):
-        raise InvalidArgument(
-            "the input device is not a TTY", remedy="Leave out --tty, or run the command in a terminal."
-        )
+        raise NoTerminal("the input device is not a TTY", remedy="Leave out --tty, or run the command in a terminal.")
 
 
 def resize_tty(client: ApiClient, path: str, rows: int, columns: int) -> None:
@@ -92,18 +92,54 @@ def forwarded_signals(client: ApiClient, container: str) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def wait_for(client: ApiClient, container: str, condition: str) -> Response:
+RECONNECT_S = 30.0
+"""How long a daemon that went away is looked for again."""
+
+
+class Waiting:
+    """A question for a container's exit code, asked; the daemon has taken note of it."""
+
+    def __init__(self, client: ApiClient, container: str, condition: str) -> None:
+        self._client, self._container, self._condition = client, container, condition
+        self._response = self._ask(client, condition)
+
+    def answer(self) -> bytes:
+        """The daemon's answer, when there is one. A daemon that dies leaves its containers running, so that the one
+        that comes after it is asked again."""
+        try:
+            return self._response.read()
+        except (ConnectionFailed, OSError):
+            pass  # asked again below
+        finally:
+            self._response.close()
+        deadline = time.monotonic() + RECONNECT_S
+        condition = self._condition if self._condition == "removed" else "not-running"
+        while True:
+            try:
+                again = self._ask(self._client.sibling(), condition)
+                try:
+                    return again.read()
+                finally:
+                    again.close()
+            except (ConnectionFailed, OSError):
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+
+    def _ask(self, client: ApiClient, condition: str) -> Response:
+        return client.stream("POST", f"/containers/{self._container}/wait", {"condition": condition})
+
+
+def wait_for(client: ApiClient, container: str, condition: str) -> Waiting:
     """Asks for the exit code; the daemon has taken note when this returns, and answers when there is one."""
-    return client.stream("POST", f"/containers/{container}/wait", {"condition": condition})
+    return Waiting(client, container, condition)
 
 
-def exit_code(waiting: Response) -> int:
+def exit_code(waiting: Waiting) -> int:
     """The exit code that `wait_for` asked for; ApiError if the container could not be waited for."""
     import json
 
-    text = waiting.read()
-    waiting.close()
-    answer = json.loads(text)
+    answer = json.loads(waiting.answer())
     failure = answer.get("Error") or {}
     if failure.get("Message"):
         raise ApiError(500, failure["Message"])

@@ -17,10 +17,12 @@ from hooper.cli import values
 from hooper.cli.command import command
 from hooper.cli.credentials import all_auths
 from hooper.cli.errors import GENERIC, report
-from hooper.cli.flags import flag, number, text
+from hooper.cli.flags import flag, no_trust, number, text
+from hooper.cli.flags import platform as platform_flag
 from hooper.cli.flags import values as several
 from hooper.cli.progress import checked, show_progress
 from hooper.cli.session import Session
+from hooper.cli.settings import proxies
 from hooper.cli.transfer import blocks
 from hooper.cli.units import parse_size
 from hooper.client.errors import ApiError
@@ -48,8 +50,11 @@ _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 @text("--memory-swap", help="Swap limit equal to memory plus swap: -1 to enable unlimited swap", metavar="bytes")
 @text("--network", help="Set the networking mode for the RUN instructions during build")
 @flag("--no-cache", help="Do not use cache when building the image")
-@text("--platform", help="Set platform if server is multi-platform capable")
-@text("--progress", help="Taken for the sake of scripts: progress is shown as fits the output")
+@platform_flag()
+@no_trust
+@flag("--compress", help="Compress the build context with gzip")
+@text("--isolation", help="Container isolation technology")
+@text("--progress", help="How progress is shown: auto, plain, tty, quiet or rawjson")
 @flag("--pull", help="Always attempt to pull a newer version of the image")
 @flag("-q", "--quiet", help="Suppress the build output and print image ID on success")
 @click.option("--rm/--no-rm", default=True, help="Remove intermediate containers after a successful build")
@@ -63,12 +68,19 @@ _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 @click.pass_obj
 def build(session: Session, /, source: str, dockerfile: str, quiet: bool, iidfile: str, **options: Any) -> int:
     """Build an image from a Dockerfile."""
+    style = values.one_of("--progress", options["progress"], ("auto", "plain", "tty", "quiet", "rawjson")) or "auto"
+    quiet = quiet or style == "quiet"
     body, name, remote = _context(source, dockerfile)
+    if options["compress"] and body and source != "-":
+        body = compressed(body)
+    given = dict(item.partition("=")[::2] for item in options["build_arg"])
+    proxied = {key: value for key, value in proxies(str(session.address)).items() if key not in given}
+    options["build_arg"] = (*options["build_arg"], *(f"{key}={value}" for key, value in proxied.items()))
     query = {**_query(options), "dockerfile": name or None, "remote": remote or None, "q": quiet or None}
     headers = {"Content-Type": "application/x-tar", **all_auths()}
     messages = session.client.json_lines("POST", "/build", query, body=body, headers=headers)
     try:
-        identifier = _quiet(messages) if quiet else _identifier(show_progress(messages))
+        identifier = _quiet(messages) if quiet else _identifier(show_progress(messages, style=style))
     except ApiError as error:
         report(error)
         # A RUN step that failed tells its own exit code in the place of a status.
@@ -118,6 +130,7 @@ def _query(options: dict[str, Any]) -> dict[str, Any]:
         "squash": options["squash"] or None,
         "target": options["target"] or None,
         "platform": options["platform"] or None,
+        "isolation": options["isolation"] or None,
         "networkmode": options["network"] or None,
         "memory": _bytes("--memory", options["memory"]),
         "memswap": -1 if memory_swap == "-1" else _bytes("--memory-swap", memory_swap),
@@ -130,6 +143,17 @@ def _query(options: dict[str, Any]) -> dict[str, Any]:
         "cgroupparent": options["cgroup_parent"] or None,
         "securityopt": json.dumps(options["security_opt"]) if options["security_opt"] else None,
     }
+
+
+def compressed(parts: Iterator[bytes]) -> Iterator[bytes]:
+    """A stream in gzip's format."""
+    import zlib
+
+    packer = zlib.compressobj(wbits=31)
+    for part in parts:
+        if data := packer.compress(part):
+            yield data
+    yield packer.flush()
 
 
 def _bytes(name: str, value: str) -> int | None:

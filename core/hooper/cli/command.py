@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from hooper.api.errors import HooperError
-from hooper.cli.errors import GENERIC, USAGE, BadFlag, report, start_failure_code
+from hooper.cli.errors import GENERIC, USAGE, BadFlag, NoTerminal, report, start_failure_code
 from hooper.cli.flags import normalise
 from hooper.client.errors import ApiError
 
@@ -53,6 +53,8 @@ class Command(click.Command):
     def _exit_code(self, error: HooperError) -> int:
         if isinstance(error, BadFlag):
             return USAGE
+        if isinstance(error, NoTerminal):
+            return GENERIC
         if self.starts and isinstance(error, ApiError):
             return start_failure_code(error.message, self.failure)
         return self.failure

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from hooper.cli.flags import flag, number, text, values
+from hooper.cli.flags import flag, no_trust, number, platform, text, values
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -33,12 +33,15 @@ _IDENTITY: list[Decorator] = [
     text("--cidfile", help="Write the container ID to the file"),
     text("--restart", help="Restart policy to apply when a container exits (default no)"),
     flag("--rm", help="Automatically remove the container and its anonymous volumes when it exits"),
-    text("--platform", help="Set platform if server is multi-platform capable"),
+    platform(),
+    no_trust,
     click.option(
         "--pull", default="missing", metavar="string", help="Pull image before running: always, missing, never"
     ),
     flag("-q", "--quiet", help="Suppress the pull output"),
     text("--runtime", help="Runtime to use for this container"),
+    text("--isolation", help="Container isolation technology"),
+    flag("--use-api-socket", help="Bind mount the API's socket, and bring the credentials of registries"),
 ]
 _STORAGE: list[Decorator] = [
     values("-v", "--volume", help="Bind mount a volume"),
@@ -69,6 +72,7 @@ _NETWORK: list[Decorator] = [
     values("--dns-option", "--dns-opt", "dns_option", help="Set DNS options"),
     values("--dns-search", help="Set custom DNS search domains"),
     values("--link", help="Add link to another container"),
+    values("--link-local-ip", help="Container IPv4/IPv6 link-local addresses"),
 ]
 _LIMITS: list[Decorator] = [
     text("-m", "--memory", help="Memory limit", metavar="bytes"),
@@ -81,10 +85,16 @@ _LIMITS: list[Decorator] = [
     number("--cpu-quota", help="Limit CPU CFS (Completely Fair Scheduler) quota"),
     number("--cpu-rt-period", help="Limit CPU real-time period in microseconds"),
     number("--cpu-rt-runtime", help="Limit CPU real-time runtime in microseconds"),
+    number("--cpu-count", help="CPU count (Windows only)"),
+    number("--cpu-percent", help="CPU percent (Windows only)"),
+    text("--io-maxbandwidth", help="Maximum IO bandwidth of the system drive (Windows only)", metavar="bytes"),
+    number("--io-maxiops", help="Maximum IOps of the system drive (Windows only)"),
+    text("--kernel-memory", help="Kernel memory limit", metavar="bytes"),
     text("--cpuset-cpus", help="CPUs in which to allow execution (0-3, 0,1)"),
     text("--cpuset-mems", help="MEMs in which to allow execution (0-3, 0,1)"),
     number("--pids-limit", help="Tune container pids limit (set -1 for unlimited)"),
     number("--blkio-weight", help="Block IO (relative weight), between 10 and 1000, or 0 to disable"),
+    values("--blkio-weight-device", help="Block IO weight (relative device weight)"),
     values("--device-read-bps", help="Limit read rate (bytes per second) from a device"),
     values("--device-read-iops", help="Limit read rate (IO per second) from a device"),
     values("--device-write-bps", help="Limit write rate (bytes per second) to a device"),

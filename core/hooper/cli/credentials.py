@@ -37,10 +37,15 @@ def registry_auth(host: str) -> dict[str, str]:
 
 def all_auths() -> dict[str, str]:
     """The header X-Registry-Config for a build: what is known of every registry; empty if nothing is."""
+    found = everything()
+    return {"X-Registry-Config": encode(found)} if found else {}
+
+
+def everything() -> dict[str, Credentials]:
+    """What is known of every registry, by its key."""
     config = _read()
     keys = {*config.get("auths", {}), *config.get("credHelpers", {})}
-    found = {key: credentials for key in sorted(keys) if (credentials := _of_key(config, key))}
-    return {"X-Registry-Config": encode(found)} if found else {}
+    return {key: credentials for key in sorted(keys) if (credentials := _of_key(config, key))}
 
 
 def encode(value: Mapping[str, Any]) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from typing import TextIO
 
 from hooper.api.errors import HooperError, InvalidArgument
 
@@ -11,6 +13,7 @@ USAGE = 125
 """A flag that is unknown or has a bad value, and any failure of the daemon under `run` and `create`."""
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
+RED, BOLD, DIM, GREEN, YELLOW = 31, 1, 2, 32, 33
 
 
 class BadFlag(InvalidArgument):
@@ -19,6 +22,10 @@ class BadFlag(InvalidArgument):
     def __init__(self, flag: str, value: str, why: str, example: str = "") -> None:
         remedy = f"For example: {example}" if example else ""
         super().__init__(f'invalid argument "{value}" for {flag}', why, remedy)
+
+
+class NoTerminal(InvalidArgument):
+    """A terminal is needed, and there is none."""
 
 
 def start_failure_code(text: str, otherwise: int = USAGE) -> int:
@@ -36,7 +43,45 @@ def start_failure_code(text: str, otherwise: int = USAGE) -> int:
     return otherwise
 
 
-def report(error: HooperError | str) -> None:
-    """Tells the user what went wrong, on stderr."""
+def report(error: HooperError | str, prefix: str = "hooper: ") -> None:
+    """Tells the user what went wrong, or something else that is no output, on stderr."""
     sys.stdout.flush()
-    print(f"hooper: {error}", file=sys.stderr)
+    print(f"{coloured(prefix, RED)}{error}", file=sys.stderr)
+    if client := getattr(error, "client", None):
+        from hooper.cli.suggest import nearest
+
+        if near := nearest(client, str(error)):
+            print(f"Did you mean {near}?", file=sys.stderr)
+
+
+LEVELS = ("debug", "info", "warn", "error", "fatal")
+_level = "info"
+
+
+def set_level(level: str) -> None:
+    """The least weight of what is told besides errors; BadFlag for none of LEVELS."""
+    global _level
+    if level not in LEVELS:
+        raise BadFlag("--log-level", level, f"it is none of {', '.join(LEVELS)}", "--log-level warn")
+    _level = level
+
+
+def debugging() -> bool:
+    """Whether the user wants to know every detail."""
+    return _level == "debug"
+
+
+def warn(text: str) -> None:
+    """Tells the user, on stderr, of something that is no error; not from the level error on."""
+    if LEVELS.index(_level) <= LEVELS.index("warn"):
+        report(f"{coloured('WARNING: ', YELLOW)}{text}")
+
+
+def coloured(text: str, code: int, stream: TextIO | None = None) -> str:
+    """`text` in a colour (an SGR code) if `stream` (stderr by default) is a terminal that shows some.
+
+    NO_COLOR, if set to anything, forbids it (https://no-color.org).
+    """
+    stream = sys.stderr if stream is None else stream
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not stream.isatty()
+    return text if plain or not text else f"\033[{code}m{text}\033[0m"

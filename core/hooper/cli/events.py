@@ -11,10 +11,9 @@ from hooper.cli.command import command
 from hooper.cli.flags import text, values
 from hooper.cli.output import unescape
 from hooper.cli.session import Session
-from hooper.cli.template import Template
-from hooper.cli.units import parse_moment
-from hooper.cli.values import checked
 from hooper.cli.values import filters as parse_filters
+from hooper.cli.values import moment
+from hooper.gotemplate.template import Template
 
 
 @command("events", "")
@@ -27,8 +26,8 @@ def events(session: Session, filters: tuple[str, ...], format: str, since: str, 
     """Get real time events from the server."""
     query = {
         "filters": parse_filters(filters),
-        "since": checked("--since", since, parse_moment, "10m") if since else None,
-        "until": checked("--until", until, parse_moment, "0s") if until else None,
+        "since": moment("--since", since),
+        "until": moment("--until", until),
     }
     template = Template("{{json .}}" if format == "json" else unescape(format)) if format else None
     for event in session.client.json_lines("GET", "/events", query):

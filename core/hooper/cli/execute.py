@@ -11,10 +11,12 @@ import click
 from hooper.cli import terminal, values
 from hooper.cli.attached import check_tty, resize_tty
 from hooper.cli.command import command
+from hooper.cli.errors import GENERIC, report
 from hooper.cli.flags import flag, text
 from hooper.cli.flags import values as several
 from hooper.cli.pump import Pump
 from hooper.cli.session import Session
+from hooper.cli.settings import setting
 from hooper.client.api import ApiClient
 
 
@@ -35,13 +37,16 @@ def execute(session: Session, /, container: str, arguments: tuple[str, ...], det
     """Execute a command in a running container."""
     stdin = options["interactive"] and not detach
     check_tty(tty=options["tty"] and not detach, stdin=stdin)
+    options["detach_keys"] = options["detach_keys"] or setting("detachKeys")
     keys = terminal.parse_keys(options["detach_keys"] or terminal.DEFAULT_KEYS) if options["tty"] else b""
     client = session.client
     identifier = client.post(f"/containers/{container}/exec", _body(arguments, options, detach))["Id"]
     if detach:
         client.post(f"/exec/{identifier}/start", {"Detach": True, "Tty": options["tty"]})
         return 0
-    _copy(client, identifier, tty=options["tty"], stdin=stdin, keys=keys)
+    if _copy(client, identifier, tty=options["tty"], stdin=stdin, keys=keys):
+        report("read escape sequence", prefix="")
+        return GENERIC
     return int(client.get(f"/exec/{identifier}/json")["ExitCode"] or 0)
 
 
@@ -63,10 +68,11 @@ def _body(arguments: tuple[str, ...], options: dict[str, Any], detach: bool) -> 
     return {key: value for key, value in body.items() if value not in ("", [])}
 
 
-def _copy(client: ApiClient, identifier: str, *, tty: bool, stdin: bool, keys: bytes) -> None:
+def _copy(client: ApiClient, identifier: str, *, tty: bool, stdin: bool, keys: bytes) -> bool:
+    """Copies until the process ends; True if the user detached."""
     stream = client.hijack(f"/exec/{identifier}/start", body={"Detach": False, "Tty": tty})
     raw = terminal.raw_mode(terminal.STDIN) if tty and stdin else nullcontext()
     path = f"/exec/{identifier}/resize"
     sizes = terminal.on_resize(lambda rows, columns: resize_tty(client, path, rows, columns)) if tty else nullcontext()
     with raw, sizes:
-        Pump(stream, framed=not tty, stdin=stdin, keys=keys).run()
+        return Pump(stream, framed=not tty, stdin=stdin, keys=keys).run()

@@ -32,6 +32,19 @@ def number(*names: str, help: str) -> Callable[[F], F]:
     return click.option(*names, type=int, help=help, metavar="int")
 
 
+def platform(help: str = "Set platform if server is multi-platform capable") -> Callable[[F], F]:
+    """--platform; DOCKER_DEFAULT_PLATFORM stands for it where it is not given."""
+    return click.option("--platform", default="", envvar="DOCKER_DEFAULT_PLATFORM", help=help, metavar="string")
+
+
+def no_trust(function: F) -> F:
+    """--disable-content-trust, which scripts give; hooper verifies digests and knows no signatures of that kind."""
+    option = click.option(
+        "--disable-content-trust", is_flag=True, default=True, expose_value=False, hidden=True, help="No effect"
+    )
+    return option(function)
+
+
 def values(*names: str, help: str, metavar: str = "list") -> Callable[[F], F]:
     """A flag that may be given again and again; a tuple."""
     return click.option(*names, multiple=True, help=help, metavar=metavar)
@@ -46,20 +59,22 @@ def normalise(arguments: Sequence[str], options: Iterable[click.Parameter], *, i
     rest = list(arguments)
     while rest:
         argument = rest.pop(0)
-        if argument == "--" or (not interspersed and not _is_flag(argument)):
+        if argument == "--" or (not interspersed and not is_flag(argument)):
             return [*result, argument, *rest]
-        if not _is_flag(argument):
+        if not is_flag(argument):
             result.append(argument)
             continue
         rewrite = _long if argument.startswith("--") else _short
         words, wants_value = rewrite(argument, known)
-        result += words
+        # A flag that lacks its value is named in the error as it was written.
+        result += words if rest or not wants_value else [argument]
         if wants_value and rest:
             result.append(rest.pop(0))
     return result
 
 
-def _is_flag(argument: str) -> bool:
+def is_flag(argument: str) -> bool:
+    """Whether a word has the form of a flag; "-" alone stands for stdin or stdout."""
     return argument.startswith("-") and argument != "-"
 
 
@@ -74,22 +89,28 @@ def _long(argument: str, known: dict[str, click.Option]) -> tuple[list[str], boo
 
 
 def _short(argument: str, known: dict[str, click.Option]) -> tuple[list[str], bool]:
+    """-it, -p80:80, -e=A=1 by their long names: click looks those up at once, and others only in a roundabout way."""
+    words: list[str] = []
     for index, letter in enumerate(argument[1:], start=1):
         option = known.get(f"-{letter}")
         if option is None:
             return [argument], False
+        long = next((name for name in option.opts if name.startswith("--")), f"-{letter}")
         rest = argument[index + 1 :]
         if option.is_flag and rest.startswith("="):
-            before = [argument[:index]] if index > 1 else []
-            return [*before, *_switch(option, f"-{letter}", rest[1:])], False
+            return [*words, *_switch(option, f"-{letter}", rest[1:])], False
+        words.append(long)
         if not option.is_flag:
-            return ([argument[: index + 1], rest[1:]] if rest.startswith("=") else [argument]), not rest
-    return [argument], False
+            if not rest:
+                return words, True
+            between = "=" if long.startswith("--") else ""
+            return [*words[:-1], f"{long}{between}{rest.removeprefix('=')}"], False
+    return words, False
 
 
 def _switch(option: click.Option, name: str, value: str) -> list[str]:
     if value in _TRUE:
-        return [name]
+        return [option.opts[-1] if option.opts[-1].startswith("--") else name]
     if value in _FALSE:
         return option.secondary_opts[:1]
     raise BadFlag(name, value, "it is neither true nor false", f"{name}=false")

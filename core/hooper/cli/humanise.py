@@ -60,14 +60,42 @@ def timestamp(text: str) -> float:
 
     if not text or text.startswith("0001-"):
         return 0.0
-    head, _, rest = text.partition(".")
-    zone = rest.lstrip("0123456789") if rest else ""
-    return datetime.fromisoformat(head + zone if rest else text).timestamp()
+    head, point, rest = text.partition(".")
+    zone = rest.lstrip("0123456789")
+    # datetime knows six digits of a second, the API nine.
+    fraction = float(f"0.{rest.removesuffix(zone)}") if point else 0.0
+    return datetime.fromisoformat(head + zone).timestamp() + fraction
 
 
 def local_time(moment: float) -> str:
     """Seconds since 1970 as the tables show them: "2026-01-02 03:04:05 +0000 UTC"."""
     return time.strftime("%Y-%m-%d %H:%M:%S %z %Z", time.localtime(moment))
+
+
+def rfc3339(moment: float) -> str:
+    """Seconds since 1970 as a time stamp of this place: "2026-01-02T03:04:05Z"."""
+    text = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(moment))
+    return f"{text[:-5]}Z" if text.endswith("+0000") else f"{text[:-2]}:{text[-2:]}"
+
+
+def go_time(text: str) -> str:
+    """The API's RFC 3339 text as Go prints a time: "2026-01-02 03:04:05.123 +0000 UTC"."""
+    day, _, rest = text.partition("T")
+    if rest.endswith("Z"):
+        return f"{day} {rest[:-1]} +0000 UTC"
+    clock, zone = rest[:-6], rest[-6:].replace(":", "")
+    return f"{day} {clock} {zone} {zone}" if clock else text
+
+
+def ansi_time(text: str) -> str:
+    """The API's RFC 3339 text as C's asctime has it: "Fri May 30 12:07:14 2025"; what is none stays."""
+    from datetime import datetime
+
+    try:
+        moment = datetime.fromisoformat(text[:19])
+    except ValueError:
+        return text
+    return f"{moment:%a %b} {moment.day:2d} {moment:%H:%M:%S %Y}"
 
 
 def shorten(text: str, width: int) -> str:

@@ -11,10 +11,11 @@ from hooper.api.errors import HooperError, NotFound
 from hooper.cli.command import Command, command
 from hooper.cli.errors import report
 from hooper.cli.flags import flag, text
-from hooper.cli.output import print_formatted, print_json
+from hooper.cli.output import print_things
 from hooper.cli.session import Session
+from hooper.cli.suggest import closest
 from hooper.cli.values import one_of
-from hooper.client.api import ApiClient
+from hooper.client.api import ApiClient, Query
 from hooper.client.errors import ApiError
 
 _PATHS = {
@@ -34,42 +35,44 @@ _PATHS = {
 def inspect(session: Session, names: tuple[str, ...], format: str, size: bool, kind: str) -> int:
     """Return low-level information on objects."""
     kinds = (one_of("--type", kind, tuple(_PATHS)),) if kind else tuple(_PATHS)
-    return show(session.client, names, kinds, format, size=size)
+    return show(session.client, names, kinds, format, {"size": True} if size else {})
 
 
-def show(client: ApiClient, names: tuple[str, ...], kinds: tuple[str, ...], format: str, *, size: bool = False) -> int:
+def show(client: ApiClient, names: tuple[str, ...], kinds: tuple[str, ...], format: str, query: Query) -> int:
     """Prints each thing; the exit code: 1 if one was not found. With a format, one at a time."""
     found: list[Any] = []
     code = 0
     for name in names:
         try:
-            found.append(_lookup(client, name, kinds, size=size))
+            found.append(_lookup(client, name, kinds, query))
         except HooperError as error:
             report(error)
             code = 1
-    if format:
-        for value in found:
-            print_formatted(value, format)
-    else:
-        print_json(found)
+    print_things(found, format)
     return code
 
 
-def _lookup(client: ApiClient, name: str, kinds: tuple[str, ...], *, size: bool) -> Any:
+def _lookup(client: ApiClient, name: str, kinds: tuple[str, ...], query: Query) -> Any:
     for kind in kinds:
-        query = {"size": True} if size and kind == "container" else None
         try:
-            return client.get(_PATHS[kind].format(name), query)
+            return client.get(_PATHS[kind].format(name), query if len(kinds) == 1 or kind == "container" else None)
         except ApiError as error:
             # A name that one kind of thing cannot have (400) may well be that of another.
             if error.status not in (400, 404) or len(kinds) == 1:
                 raise
-    raise NotFound(f"No such object: {name}", remedy="`hooper ps -a` and `hooper images` list what there is.")
+    near = [f'{kind} "{one}"' for kind in kinds for one in closest(client, kind, name)][:3]
+    hint = f"Did you mean the {' or the '.join(near)}?" if near else ""
+    raise NotFound(f"No such object: {name}", remedy=hint or "`hooper ps -a` and `hooper images` list what there is.")
 
 
 def _of_kind(kind: str, usage: str) -> Command:
-    def inspect_one_kind(session: Session, names: tuple[str, ...], format: str, **size: bool) -> int:
-        return show(session.client, names, (kind,), format, size=size.get("size", False))
+    def inspect_one_kind(
+        session: Session, names: tuple[str, ...], format: str, size: bool = False, platform: str = "", **more: bool
+    ) -> int:
+        from hooper.cli.transfer import platform_json
+
+        query = {"size": size or None, "platform": platform_json(platform), "verbose": more.get("verbose") or None}
+        return show(session.client, names, (kind,), format, query)
 
     inspect_one_kind.__doc__ = f"Display detailed information on one or more {kind}s."
     function: Callable[..., Any] = click.pass_obj(inspect_one_kind)
@@ -77,6 +80,10 @@ def _of_kind(kind: str, usage: str) -> Command:
     function = text("-f", "--format", help="Format output using a custom template: json, or a Go template")(function)
     if kind == "container":
         function = flag("-s", "--size", help="Display total file sizes")(function)
+    if kind == "image":
+        function = text("--platform", help='Inspect a specific platform of the image (e.g., "linux/amd64")')(function)
+    if kind == "network":
+        function = flag("-v", "--verbose", help="Verbose output for diagnostics")(function)
     return command("inspect", usage)(function)
 
 

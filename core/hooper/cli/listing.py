@@ -7,6 +7,7 @@ from typing import Any
 
 from hooper.cli.flags import flag, text, values
 from hooper.cli.output import Row, print_rows
+from hooper.cli.settings import setting
 
 Function = Callable[..., Any]
 
@@ -24,9 +25,21 @@ def list_flags(function: Function) -> Function:
 
 
 def show_list(
-    rows: Iterable[Row], headers: Mapping[str, str], fields: Iterable[str], *, format: str, quiet: bool, key: str = "ID"
+    rows: Iterable[Row],
+    headers: Mapping[str, str],
+    fields: Iterable[str],
+    *,
+    format: str,
+    quiet: bool,
+    key: str = "ID",
+    usual: str = "",
 ) -> None:
-    """Prints rows; `fields` are the table's columns, `key` is what --quiet leaves."""
+    """Prints rows; `fields` are the table's columns, `key` is what --quiet leaves.
+
+    `usual` names the setting of the user's that has the format where none is given.
+    """
+    if usual and not (format or quiet):
+        format = setting(usual)
     table = "table " + "\t".join(f"{{{{.{field}}}}}" for field in fields)
     print_rows(
         rows, headers, f"{{{{.{key}}}}}" if quiet else table, "" if quiet and format in ("", "table") else format

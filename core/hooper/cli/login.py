@@ -9,7 +9,7 @@ import click
 from hooper.api.errors import InvalidArgument
 from hooper.cli import credentials
 from hooper.cli.command import command
-from hooper.cli.errors import report
+from hooper.cli.errors import warn
 from hooper.cli.flags import flag, text
 from hooper.cli.session import Session
 
@@ -28,7 +28,7 @@ def login(session: Session, server: str, username: str, password: str, password_
     if password_stdin and not username:
         raise InvalidArgument("--password-stdin needs --username", remedy="For example: -u me --password-stdin <token")
     if password:
-        report("WARNING: a password on the command line is seen by others; use --password-stdin")
+        warn("a password on the command line is seen by others; use --password-stdin")
     secret = sys.stdin.read().rstrip("\r\n") if password_stdin else password
     user, secret = _ask(server, username, secret)
     request = {"username": user, "password": secret, "serveraddress": credentials.server_key(server)}

@@ -11,8 +11,7 @@ from hooper.cli.flags import flag, text
 from hooper.cli.pump import write_all
 from hooper.cli.session import Session
 from hooper.cli.terminal import STDERR, STDOUT
-from hooper.cli.units import parse_moment
-from hooper.cli.values import checked
+from hooper.cli.values import moment
 from hooper.client.frames import Demultiplexer
 
 
@@ -36,8 +35,8 @@ def logs(
         "details": details or None,
         "timestamps": timestamps or None,
         "tail": tail or "all",
-        "since": checked("--since", since, parse_moment, "10m") if since else None,
-        "until": checked("--until", until, parse_moment, "10m") if until else None,
+        "since": moment("--since", since),
+        "until": moment("--until", until),
     }
     tty = session.client.get(f"/containers/{container}/json")["Config"]["Tty"]
     response = session.client.stream("GET", f"/containers/{container}/logs", query)

@@ -11,7 +11,7 @@ from hooper.cli import humanise
 from hooper.cli.command import command
 from hooper.cli.each import for_each
 from hooper.cli.errors import BadFlag
-from hooper.cli.flags import flag, text, values
+from hooper.cli.flags import flag, number, text, values
 from hooper.cli.listing import list_flags, show_list
 from hooper.cli.session import Session
 from hooper.cli.values import filters as parse_filters
@@ -37,7 +37,7 @@ def ls(session: Session, /, quiet: bool, no_trunc: bool, format: str, filters: t
     """List networks."""
     found = session.client.get("/networks", {"filters": parse_filters(filters)})
     rows = [_row(network, full=no_trunc) for network in sorted(found, key=lambda one: one["Name"])]
-    show_list(rows, _HEADERS, ("ID", "Name", "Driver", "Scope"), format=format, quiet=quiet)
+    show_list(rows, _HEADERS, ("ID", "Name", "Driver", "Scope"), format=format, quiet=quiet, usual="networksFormat")
 
 
 def _row(network: Mapping[str, Any], *, full: bool) -> dict[str, Any]:
@@ -47,17 +47,21 @@ def _row(network: Mapping[str, Any], *, full: bool) -> dict[str, Any]:
         "Name": network["Name"],
         "Driver": network["Driver"],
         "Scope": network["Scope"],
-        "IPv4": str(network.get("EnableIPv4", True)).lower(),
+        "IPv4": str(network.get("EnableIPv4", False)).lower(),
         "IPv6": str(network.get("EnableIPv6", False)).lower(),
         "Internal": str(network["Internal"]).lower(),
         "Labels": ",".join(f"{key}={value}" for key, value in sorted(labels.items())),
-        "CreatedAt": network["Created"],
+        "CreatedAt": humanise.go_time(network["Created"]),
         "Label": lambda name: labels.get(name, ""),
     }
 
 
 @command("create", "NETWORK")
 @flag("--attachable", help="Enable manual container attachment")
+@text("--config-from", help="The network from which to copy the configuration")
+@flag("--config-only", help="Create a configuration only network")
+@flag("--ingress", help="Create swarm routing-mesh network")
+@text("--scope", help="Control the network's scope")
 @values("--aux-address", help="Auxiliary IPv4 or IPv6 addresses used by Network driver", metavar="map")
 @click.option(
     "-d", "--driver", default="", metavar="string", help="Driver to manage the Network (default: the daemon's)"
@@ -92,6 +96,13 @@ def create(session: Session, /, name: str, **options: Any) -> None:
             "Config": ipam_config(options),
         },
     }
+    more = {
+        "Scope": options["scope"],
+        "Ingress": options["ingress"],
+        "ConfigOnly": options["config_only"],
+        "ConfigFrom": {"Network": options["config_from"]} if options["config_from"] else None,
+    }
+    body |= {key: value for key, value in more.items() if value}
     print(session.client.post("/networks/create", body)["Id"])
 
 
@@ -150,17 +161,21 @@ def remove_each(session: Session, path: str, names: tuple[str, ...], *, force: b
 @values("--driver-opt", help="driver options for the network")
 @text("--ip", help='IPv4 address (e.g., "172.30.100.104")')
 @text("--ip6", help='IPv6 address (e.g., "2001:db8::33")')
+@number("--gw-priority", help="Highest gw-priority provides the default gateway; accepts positive and negative values")
 @values("--link", help="Add link to another container")
+@values("--link-local-ip", help="Add a link-local address for the container")
 @click.argument("network")
 @click.argument("container")
 @click.pass_obj
 def connect(session: Session, /, network: str, container: str, **options: Any) -> None:
     """Connect a container to a network."""
-    addresses = {"IPv4Address": options["ip"], "IPv6Address": options["ip6"]}
+    local = list(options["link_local_ip"])
+    addresses = {"IPv4Address": options["ip"], "IPv6Address": options["ip6"], "LinkLocalIPs": local}
     endpoint = {
         "Aliases": list(options["alias"]),
         "Links": list(options["link"]),
         "DriverOpts": pairs("--driver-opt", options["driver_opt"]),
+        "GwPriority": options["gw_priority"],
         "IPAMConfig": {key: value for key, value in addresses.items() if value},
     }
     endpoint = {key: value for key, value in endpoint.items() if value}

@@ -6,23 +6,35 @@ import click
 
 from hooper.api.errors import NotFound
 from hooper.cli.command import command
-from hooper.cli.output import print_cells
+from hooper.cli.flags import flag, text
+from hooper.cli.output import align
 from hooper.cli.session import Session
 
 _KINDS = "CAD"
 
 
-@command("top", "CONTAINER [ps OPTIONS]", flags_first=True)
-@click.argument("container")
+@command("top", "[CONTAINER [ps OPTIONS]]", flags_first=True)
+@click.option("--interval", type=float, default=2.0, metavar="seconds", help="Time between two looks at all containers")
+@flag("--no-stream", help="Look at all containers once")
+@text("--sort", help="Order of all containers: cpu, memory, net, io, pids or name")
+@click.argument("container", required=False, default="")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_obj
-def top(session: Session, container: str, arguments: tuple[str, ...]) -> None:
-    """Display the running processes of a container."""
+def top(
+    session: Session, container: str, arguments: tuple[str, ...], interval: float, no_stream: bool, sort: str
+) -> None:
+    """Watch what all containers use, or display the running processes of one.
+
+    On a terminal q quits, and c, m, n, i, p and a choose the order.
+    """
+    if not container:
+        from hooper.cli.live import watch
+
+        watch(session.client, sort=sort or "cpu", interval=interval, once=no_stream)
+        return
     query = {"ps_args": " ".join(arguments) or None}
     found = session.client.get(f"/containers/{container}/top", query)
-    width = max(len(title) for title in found["Titles"])
-    rows = [[cell.ljust(width) for cell in row] for row in found["Processes"] or ()]
-    print_cells([found["Titles"], *rows])
+    print("\n".join(align([found["Titles"], *(found["Processes"] or ())], least=20)))
 
 
 @command("port", "CONTAINER [PRIVATE_PORT[/PROTO]]")

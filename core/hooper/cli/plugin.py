@@ -8,10 +8,12 @@ from typing import Any
 import click
 
 from hooper.api.errors import NotFound
+from hooper.cli import humanise
 from hooper.cli.command import command
+from hooper.cli.errors import BadFlag
 from hooper.cli.flags import text
-from hooper.cli.listing import show_list
-from hooper.cli.output import print_formatted, print_json
+from hooper.cli.listing import list_flags, show_list
+from hooper.cli.output import print_things
 from hooper.cli.session import Session
 
 _HEADERS = {
@@ -24,6 +26,7 @@ _HEADERS = {
     "Summary": "SUMMARY",
 }
 _COLUMNS = ("Kind", "Name", "Status", "Plugin", "Version", "Reason")
+_FILTERED = ("Kind", "Name", "Status", "Plugin")
 _BROKEN = ("error", "incompatible")
 Record = Mapping[str, Any]
 
@@ -38,11 +41,21 @@ def _fields(record: Record) -> dict[str, str]:
 
 
 @command("ls", "")
-@text("--format", help="Format output: table, table TEMPLATE, json, or a Go template")
+@list_flags
 @click.pass_obj
-def ls(session: Session, format: str) -> None:
+def ls(session: Session, format: str, quiet: bool, no_trunc: bool, filters: tuple[str, ...]) -> None:
     """List plugins and the drivers that they bring."""
-    show_list([_fields(record) for record in _records(session)], _HEADERS, _COLUMNS, format=format, quiet=False)
+    rows = [_fields(record) for record in _records(session)]
+    for item in filters:
+        key, equals, value = item.partition("=")
+        field = key.capitalize()
+        if not equals or field not in _FILTERED:
+            known = ", ".join(name.lower() for name in _FILTERED)
+            raise BadFlag("--filter", item, f"it is not KEY=VALUE with a key of {known}", "--filter kind=storage")
+        rows = [row for row in rows if row[field] == value]
+    if not no_trunc and format in ("", "table"):
+        rows = [row | {"Reason": humanise.shorten(row["Reason"], 60)} for row in rows]
+    show_list(rows, _HEADERS, _COLUMNS, format=format, quiet=quiet, key="Name")
 
 
 @command("inspect", "NAME [NAME...]")
@@ -59,11 +72,7 @@ def inspect(session: Session, names: tuple[str, ...], format: str) -> None:
             known = ", ".join(sorted({str(record.get("name")) for record in records}))
             raise NotFound(f"no plugin or driver is named {name}", remedy=f"There are: {known}.")
         found += matches
-    if not format:
-        print_json(found)
-        return
-    for record in found:
-        print_formatted(record, format)
+    print_things(found, format)
 
 
 @command("doctor", "")

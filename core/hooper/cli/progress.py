@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TextIO
 
+from hooper.cli import humanise
 from hooper.client.errors import ApiError
 
+_STEP = re.compile(r"Step (\d+)/(\d+) : ")
+_DONE = ("Pull complete", "Already exists", "Download complete", "Pushed", "Layer already exists")
 Message = Mapping[str, Any]
 
 
@@ -20,11 +25,16 @@ def checked(messages: Iterable[Message]) -> Iterator[Message]:
         yield message
 
 
-def show_progress(messages: Iterable[Message], file: TextIO | None = None) -> list[Any]:
-    """Shows what comes and returns the `aux` objects; ApiError if the work failed."""
+def show_progress(messages: Iterable[Message], file: TextIO | None = None, style: str = "auto") -> list[Any]:
+    """Shows what comes and returns the `aux` objects; ApiError if the work failed.
+
+    `style`: "plain" for lines even on a terminal, "tty" for bars even elsewhere, "rawjson" for what the daemon says.
+    """
     file = file or sys.stdout
     aux: list[Any] = []
-    if file.isatty():
+    if style == "rawjson":
+        _run(messages, lambda message: print(json.dumps(message), file=file, flush=True), aux)
+    elif style == "tty" or (style == "auto" and file.isatty()):
         with _Bars(file) as bars:
             _run(messages, bars.show, aux)
     else:
@@ -57,48 +67,72 @@ class Lines:
 
 
 class _Bars:
-    """A line a layer, with a bar where its size is known; other lines scroll above. Drawn from the first layer on."""
+    """A line a layer, with a bar where its size is known, and one for the steps of a build; other lines scroll above.
+
+    Drawn from the first layer or step on.
+    """
 
     def __init__(self, file: TextIO) -> None:
         self._lines = Lines(file)
         self._progress: Any = None
         self._file = file
         self._tasks: dict[str, Any] = {}
-
-    def _start(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
-
-        columns = (TextColumn("{task.fields[layer]}: {task.description}"), BarColumn(40), DownloadColumn())
-        self._progress = Progress(*columns, console=Console(file=self._file))
-        self._progress.start()
+        self._pending = ""
 
     def __enter__(self) -> _Bars:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._print("\n" if self._pending else "")
         if self._progress:
             self._progress.stop()
 
     def show(self, message: Message) -> None:
         """Draws one message."""
         layer, status = message.get("id"), message.get("status", "")
-        if "stream" in message or not layer or status.startswith("Pulling from"):
-            self._show_line(message)
-            return
+        if "stream" in message:
+            self._show_stream(message["stream"])
+        elif not layer or status.startswith("Pulling from"):
+            self._print((f"{layer}: " if layer else "") + status + "\n" if status else "")
+        else:
+            self._show_layer(layer, status, message.get("progressDetail") or {})
+
+    def _show_layer(self, layer: str, status: str, detail: Mapping[str, Any]) -> None:
+        total, current = detail.get("total") or None, detail.get("current") or 0
+        amount = f"{humanise.size(current, 3)}/{humanise.size(total, 3)}" if total else ""
+        if total is None and status in _DONE:
+            total = current = 1
+        self._update(layer, f"{layer}: {status:<18}", total, current, amount)
+
+    def _show_stream(self, text: str) -> None:
+        if step := _STEP.match(text):
+            number, count = int(step[1]), int(step[2])
+            self._update("build", "Step", count, number - 1, f"{number}/{count}")
+        elif text.startswith("Successfully built") and "build" in self._tasks:
+            self._progress.update(self._tasks["build"], completed=self._progress.tasks[self._tasks["build"]].total)
+        self._print(text)
+
+    def _update(self, key: str, title: str, total: int | None, current: int, amount: str) -> None:
         if not self._progress:
             self._start()
-        if layer not in self._tasks:
-            self._tasks[layer] = self._progress.add_task(status, total=None, layer=layer)
-        detail = message.get("progressDetail") or {}
-        total, current = detail.get("total"), detail.get("current")
-        self._progress.update(self._tasks[layer], description=f"{status:<20}", total=total, completed=current)
+        if key not in self._tasks:
+            self._tasks[key] = self._progress.add_task(title, total=total, amount=amount)
+        self._progress.update(self._tasks[key], description=title, total=total, completed=current, amount=amount)
 
-    def _show_line(self, message: Message) -> None:
+    def _start(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(40), TextColumn("{task.fields[amount]}"))
+        self._progress = Progress(*columns, console=Console(file=self._file))
+        self._progress.start()
+
+    def _print(self, text: str) -> None:
+        """Prints whole lines above the bars; a piece of a line waits for the rest of it."""
         if not self._progress:
-            self._lines.show(message)
+            self._file.write(text)
+            self._file.flush()
             return
-        prefix = f"{message['id']}: " if message.get("id") else ""
-        text = message.get("stream") or prefix + message.get("status", "")
-        if text.strip():
-            self._progress.console.out(text.rstrip("\n"), highlight=False)
+        *whole, self._pending = (self._pending + text).split("\n")
+        for line in whole:
+            self._progress.console.out(line, highlight=False)

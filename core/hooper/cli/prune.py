@@ -9,18 +9,32 @@ import click
 
 from hooper.cli import humanise
 from hooper.cli.command import command
-from hooper.cli.flags import flag, values
+from hooper.cli.flags import flag, text
 from hooper.cli.session import Session
+from hooper.cli.units import parse_size
+from hooper.cli.values import checked
 from hooper.cli.values import filters as parse_filters
 from hooper.client.api import ApiClient
 
 Filters = dict[str, dict[str, bool]]
 _force = flag("-f", "--force", help="Do not prompt for confirmation")
-_filter = values("--filter", "filters", help='Provide filter values (e.g. "until=24h")', metavar="filter")
+_filter = click.option(
+    "--filter",
+    "filters",
+    multiple=True,
+    metavar="filter",
+    help='Provide filter values (e.g. "until=24h")',
+    callback=lambda _context, _option, given: _filters(given),
+)
 
 
 def _confirmed(warning: str, force: bool) -> bool:
-    return force or click.confirm(f"WARNING! {warning}\nAre you sure you want to continue?", default=False)
+    """Whether the user, if asked, agrees; the end of stdin is a no."""
+    try:
+        return force or click.confirm(f"WARNING! {warning}\nAre you sure you want to continue?", default=False)
+    except click.Abort:
+        print()
+        return False
 
 
 def _filters(given: tuple[str, ...]) -> Filters:
@@ -49,10 +63,10 @@ def _print_images(deleted: list[dict[str, str]] | None) -> None:
 @_filter
 @_force
 @click.pass_obj
-def prune_containers(session: Session, filters: tuple[str, ...], force: bool) -> None:
+def prune_containers(session: Session, filters: Filters, force: bool) -> None:
     """Remove all stopped containers."""
     if _confirmed("This will remove all stopped containers.", force):
-        answer = _prune(session.client, "containers", _filters(filters))
+        answer = _prune(session.client, "containers", filters)
         _print_names("Deleted Containers", answer.get("ContainersDeleted"))
         _print_reclaimed(answer.get("SpaceReclaimed"))
 
@@ -62,11 +76,11 @@ def prune_containers(session: Session, filters: tuple[str, ...], force: bool) ->
 @_filter
 @_force
 @click.pass_obj
-def prune_images(session: Session, all: bool, filters: tuple[str, ...], force: bool) -> None:
+def prune_images(session: Session, all: bool, filters: Filters, force: bool) -> None:
     """Remove unused images."""
     what = "images without at least one container associated to them" if all else "dangling images"
     if _confirmed(f"This will remove all {what}.", force):
-        answer = _prune(session.client, "images", _filters(filters) | {"dangling": {str(not all).lower(): True}})
+        answer = _prune(session.client, "images", filters | {"dangling": {str(not all).lower(): True}})
         _print_images(answer.get("ImagesDeleted"))
         _print_reclaimed(answer.get("SpaceReclaimed"))
 
@@ -75,10 +89,10 @@ def prune_images(session: Session, all: bool, filters: tuple[str, ...], force: b
 @_filter
 @_force
 @click.pass_obj
-def prune_networks(session: Session, filters: tuple[str, ...], force: bool) -> None:
+def prune_networks(session: Session, filters: Filters, force: bool) -> None:
     """Remove all unused networks."""
     if _confirmed("This will remove all custom networks not used by at least one container.", force):
-        answer = _prune(session.client, "networks", _filters(filters))
+        answer = _prune(session.client, "networks", filters)
         _print_names("Deleted Networks", answer.get("NetworksDeleted"))
 
 
@@ -87,11 +101,11 @@ def prune_networks(session: Session, filters: tuple[str, ...], force: bool) -> N
 @_filter
 @_force
 @click.pass_obj
-def prune_volumes(session: Session, all: bool, filters: tuple[str, ...], force: bool) -> None:
+def prune_volumes(session: Session, all: bool, filters: Filters, force: bool) -> None:
     """Remove unused local volumes."""
     what = "local" if all else "anonymous local"
     if _confirmed(f"This will remove all {what} volumes not used by at least one container.", force):
-        answer = _prune(session.client, "volumes", _filters(filters) | _all_volumes(session.client, all))
+        answer = _prune(session.client, "volumes", filters | _all_volumes(session.client, all))
         _print_names("Deleted Volumes", answer.get("VolumesDeleted"))
         _print_reclaimed(answer.get("SpaceReclaimed"))
 
@@ -105,17 +119,21 @@ def _all_volumes(client: ApiClient, all: bool) -> Filters:
 @flag("-a", "--all", help="Remove all unused build cache, not just dangling ones")
 @_filter
 @_force
+@text("--keep-storage", help="Amount of disk space to keep for cache", metavar="bytes")
 @click.pass_obj
-def prune_builder(session: Session, all: bool, filters: tuple[str, ...], force: bool) -> None:
+def prune_builder(session: Session, all: bool, filters: Filters, force: bool, keep_storage: str) -> None:
     """Remove build cache."""
     if _confirmed(f"This will remove all {'' if all else 'dangling '}build cache.", force):
-        answer = _prune_cache(session.client, all, _filters(filters))
+        keep = checked("--keep-storage", keep_storage, parse_size, "10g") if keep_storage else None
+        answer = _prune_cache(session.client, all, filters, keep)
         _print_names("Deleted build cache objects", answer.get("CachesDeleted"))
         _print_reclaimed(answer.get("SpaceReclaimed"))
 
 
-def _prune_cache(client: ApiClient, all: bool, filters: Filters) -> dict[str, Any]:
-    return _prune(client, "build", filters, all=all or None)
+def _prune_cache(client: ApiClient, all: bool, filters: Filters, keep: int | None = None) -> dict[str, Any]:
+    """`keep` is in bytes; API 1.48 gave it another name."""
+    bound = {"reserved-space" if client.version >= (1, 48) else "keep-storage": keep}
+    return _prune(client, "build", filters, all=all or None, **bound)
 
 
 @command("prune", "")
@@ -124,11 +142,11 @@ def _prune_cache(client: ApiClient, all: bool, filters: Filters) -> dict[str, An
 @_filter
 @_force
 @click.pass_obj
-def prune_system(session: Session, all: bool, volumes: bool, filters: tuple[str, ...], force: bool) -> None:
+def prune_system(session: Session, all: bool, volumes: bool, filters: Filters, force: bool) -> None:
     """Remove unused data."""
     if not _confirmed(_warning(all, volumes), force):
         return
-    client, chosen = session.client, _filters(filters)
+    client, chosen = session.client, filters
     containers = _prune(client, "containers", chosen)
     _print_names("Deleted Containers", containers.get("ContainersDeleted"))
     networks = _prune(client, "networks", chosen)

@@ -13,6 +13,7 @@ from hooper.cli.flags import flag
 from hooper.cli.listing import list_flags, show_list
 from hooper.cli.session import Session
 from hooper.cli.values import filters as parse_filters
+from hooper.gotemplate.values import Nil
 
 HEADERS = {
     "ID": "CONTAINER ID",
@@ -29,6 +30,7 @@ HEADERS = {
     "Mounts": "MOUNTS",
     "LocalVolumes": "LOCAL VOLUMES",
     "Networks": "NETWORKS",
+    "Platform": "PLATFORM",
 }
 _COLUMNS = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names")
 
@@ -57,7 +59,9 @@ def ps(
     query = {"all": all or None, "limit": limit, "size": size or None, "filters": parse_filters(filters)}
     found = session.client.get("/containers/json", query)
     columns = (*_COLUMNS, "Size") if size else _COLUMNS
-    show_list([row(one, full=no_trunc) for one in found], HEADERS, columns, format=format, quiet=quiet)
+    show_list(
+        [row(one, full=no_trunc) for one in found], HEADERS, columns, format=format, quiet=quiet, usual="psFormat"
+    )
 
 
 def row(container: Mapping[str, Any], *, full: bool) -> dict[str, Any]:
@@ -82,6 +86,7 @@ def row(container: Mapping[str, Any], *, full: bool) -> dict[str, Any]:
         "Mounts": ",".join(mount if full else humanise.shorten(mount, 15) for mount in mounts),
         "LocalVolumes": str(sum(mount.get("Driver") == "local" for mount in container.get("Mounts") or ())),
         "Networks": ",".join(sorted((container.get("NetworkSettings") or {}).get("Networks") or ())),
+        "Platform": (container.get("ImageManifestDescriptor") or {}).get("platform") or Nil(),
         "Label": lambda name: labels.get(name, ""),
     }
 

@@ -13,9 +13,10 @@ from hooper.cli import terminal
 from hooper.cli.attached import Foreground, check_tty, exit_code, wait_for
 from hooper.cli.command import command
 from hooper.cli.container_flags import container_flags
-from hooper.cli.errors import USAGE, BadFlag, report
+from hooper.cli.errors import USAGE, BadFlag, warn
 from hooper.cli.flags import flag, text
 from hooper.cli.session import Session
+from hooper.cli.settings import with_proxies
 from hooper.cli.spec import attached_streams, create_body
 from hooper.cli.values import one_of
 from hooper.client.api import ApiClient
@@ -94,6 +95,12 @@ def create_container(client: ApiClient, body: dict[str, Any], options: dict[str,
         raise BadFlag("--cidfile", path, "the file exists already; is another container using it?")
     if policy == "always":
         _pull(client, body["Image"], options)
+    if environment := with_proxies(body.get("Env", []), str(client.address)):
+        body["Env"] = environment
+    if options["use_api_socket"]:
+        from hooper.cli.api_socket import give_socket
+
+        give_socket(client, body)
     query = {"name": options["name"] or None, "platform": options["platform"] or None}
     try:
         answer = client.post("/containers/create", body, query)
@@ -104,10 +111,14 @@ def create_container(client: ApiClient, body: dict[str, Any], options: dict[str,
         _pull(client, body["Image"], options)
         answer = client.post("/containers/create", body, query)
     for warning in answer.get("Warnings") or ():
-        report(f"WARNING: {warning}")
+        warn(warning)
     if path:
         with open(path, "x", encoding="ascii") as file:
             file.write(answer["Id"])
+    if options["use_api_socket"]:
+        from hooper.cli.api_socket import give_credentials
+
+        give_credentials(client, answer["Id"])
     return str(answer["Id"])
 
 

@@ -10,6 +10,7 @@ import click
 from hooper.api.errors import InvalidArgument
 from hooper.api.reference import Reference
 from hooper.cli.command import command
+from hooper.cli.flags import platform as platform_flag
 from hooper.cli.flags import text, values
 from hooper.cli.progress import checked
 from hooper.cli.session import Session
@@ -61,7 +62,7 @@ def export(session: Session, container: str, output: str) -> None:
 @command("import", "file|URL|- [REPOSITORY[:TAG]]")
 @values("-c", "--change", help="Apply Dockerfile instruction to the created image")
 @text("-m", "--message", help="Set commit message for imported image")
-@text("--platform", help="Set platform if server is multi-platform capable")
+@platform_flag()
 @click.argument("source")
 @click.argument("reference", required=False, default="")
 @click.pass_obj

@@ -61,9 +61,7 @@ def attached_streams(options: Options, *, detached: bool) -> set[str]:
         if named:
             raise BadFlag("--attach", options["attach"][0], "it does not go with --detach")
         return set()
-    if named:
-        return named
-    return {"stdout", "stderr"} | ({"stdin"} if options["interactive"] else set())
+    return (named or {"stdout", "stderr"}) | ({"stdin"} if options["interactive"] else set())
 
 
 def host_config(options: Options, bindings: Mapping[str, Any], binds: list[str]) -> dict[str, Any]:
@@ -80,6 +78,7 @@ def host_config(options: Options, bindings: Mapping[str, Any], binds: list[str])
         "AutoRemove": options["rm"],
         "RestartPolicy": restart_policy(options),
         "Runtime": options["runtime"],
+        "Isolation": options["isolation"],
         "Annotations": values.pairs("--annotation", options["annotation"]),
         "LogConfig": log_config(options),
         "ReadonlyRootfs": options["read_only"],
@@ -88,7 +87,9 @@ def host_config(options: Options, bindings: Mapping[str, Any], binds: list[str])
         "GroupAdd": list(options["group_add"]),
     }
     config |= _network_mode(options) | _isolation(options) | resources(options)
-    return {key: value for key, value in config.items() if value not in (None, "", {}, [], False)}
+    given = {key: value for key, value in config.items() if value not in (None, "", {}, [], False)}
+    # These docker sends empty as well, and `inspect` tells the difference.
+    return {**{_rate_key(name): [] for name in _RATES}, "BlkioWeightDevice": [], **given}
 
 
 def restart_policy(options: Options) -> dict[str, Any] | None:
@@ -131,10 +132,19 @@ def resources(options: Options) -> dict[str, Any]:
         "CpuQuota": options["cpu_quota"],
         "CpuRealtimePeriod": options["cpu_rt_period"],
         "CpuRealtimeRuntime": options["cpu_rt_runtime"],
+        "CpuCount": options["cpu_count"],
+        "CpuPercent": options["cpu_percent"],
+        "IOMaximumBandwidth": _size(options, "io-maxbandwidth", "10m"),
+        "IOMaximumIOps": options["io_maxiops"],
+        "KernelMemory": _size(options, "kernel-memory", "64m"),
         "CpusetCpus": options["cpuset_cpus"],
         "CpusetMems": options["cpuset_mems"],
         "PidsLimit": options["pids_limit"],
         "BlkioWeight": options["blkio_weight"],
+        "BlkioWeightDevice": [
+            {"Path": one["Path"], "Weight": one["Rate"]}
+            for one in values.device_rates("--blkio-weight-device", options["blkio_weight_device"], int)
+        ],
         "Ulimits": values.ulimits(options["ulimit"]),
         "OomKillDisable": options["oom_kill_disable"],
         "OomScoreAdj": options["oom_score_adj"],
@@ -156,9 +166,10 @@ def _size(options: Options, name: str, example: str) -> int | None:
 
 
 def _isolation(options: Options) -> dict[str, Any]:
+    added, dropped = values.capabilities(options["cap_add"], options["cap_drop"])
     return {
-        "CapAdd": list(options["cap_add"]),
-        "CapDrop": list(options["cap_drop"]),
+        "CapAdd": added,
+        "CapDrop": dropped,
         "Privileged": options["privileged"],
         "SecurityOpt": values.security_options(options["security_opt"]),
         "Sysctls": values.pairs("--sysctl", options["sysctl"]),
@@ -195,6 +206,7 @@ def endpoints(options: Options) -> dict[str, Any]:
         addresses = {
             "IPv4Address": network["ip"] or (options["ip"] if first else ""),
             "IPv6Address": network["ip6"] or (options["ip6"] if first else ""),
+            "LinkLocalIPs": [*network["link-local-ip"], *(options["link_local_ip"] if first else ())],
         }
         addresses = {key: value for key, value in addresses.items() if value}
         endpoint = {
@@ -202,6 +214,7 @@ def endpoints(options: Options) -> dict[str, Any]:
             "IPAMConfig": addresses,
             "MacAddress": network["mac-address"] or (options["mac_address"] if first else ""),
             "DriverOpts": network["driver-opt"],
+            "GwPriority": network["gw-priority"],
         }
         endpoint = {key: value for key, value in endpoint.items() if value}
         if endpoint or len(options["network"]) > 1:
@@ -210,20 +223,24 @@ def endpoints(options: Options) -> dict[str, Any]:
 
 
 def _has_endpoint_flags(options: Options) -> bool:
-    return any(options[name] for name in ("ip", "ip6", "mac_address", "network_alias"))
+    return any(options[name] for name in ("ip", "ip6", "mac_address", "network_alias", "link_local_ip"))
 
 
 def _network(item: str) -> dict[str, Any]:
     """NAME, or name=NAME,alias=…,ip=…; BadFlag."""
     result: dict[str, Any] = {"name": item, "alias": [], "ip": "", "ip6": "", "mac-address": "", "driver-opt": {}}
+    result |= {"link-local-ip": [], "gw-priority": 0}
     if "=" not in item:
         return result
+    result["name"] = ""
     for part in item.split(","):
         key, _, value = part.partition("=")
         if key not in _NETWORK_KEYS:
             raise BadFlag("--network", item, f'there is no key "{key}"', "--network name=front,alias=web,ip=10.0.0.5")
-        if key == "alias":
-            result["alias"].append(value)
+        if key in ("alias", "link-local-ip"):
+            result[key].append(value)
+        elif key == "gw-priority":
+            result[key] = values.checked("--network", value, int, "name=front,gw-priority=1")
         elif key == "driver-opt":
             option, _, setting = value.partition("=")
             result["driver-opt"][option] = setting

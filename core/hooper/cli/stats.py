@@ -113,7 +113,7 @@ class Board:
 
 def _show(board: Board, names: tuple[str, ...], format: str, *, full: bool) -> None:
     rows = [row(name, board.latest(name), full=full) for name in names]
-    show_list(rows, _HEADERS, _COLUMNS, format=format, quiet=False)
+    show_list(rows, _HEADERS, _COLUMNS, format=format, quiet=False, usual="statsFormat")
 
 
 def row(name: str, figures: Mapping[str, Any] | None, *, full: bool) -> dict[str, str]:
@@ -121,8 +121,8 @@ def row(name: str, figures: Mapping[str, Any] | None, *, full: bool) -> dict[str
     if not figures:
         return dict.fromkeys(_HEADERS, "--") | {"Container": name, "ID": humanise.short_id(name)}
     used, limit = memory(figures["memory_stats"])
-    received, sent = _sums(figures.get("networks") or {})
-    read, written = _block_io(figures.get("blkio_stats") or {})
+    received, sent = network_io(figures.get("networks") or {})
+    read, written = block_io(figures.get("blkio_stats") or {})
     identifier = figures.get("id") or name
     return {
         "Container": name,
@@ -153,11 +153,13 @@ def cpu_percent(figures: Mapping[str, Any]) -> float:
     return used / passed * count * 100 if used > 0 and passed > 0 else 0.0
 
 
-def _sums(networks: Mapping[str, Mapping[str, int]]) -> tuple[int, int]:
+def network_io(networks: Mapping[str, Mapping[str, int]]) -> tuple[int, int]:
+    """(bytes received, bytes sent) over all interfaces."""
     return sum(one["rx_bytes"] for one in networks.values()), sum(one["tx_bytes"] for one in networks.values())
 
 
-def _block_io(figures: Mapping[str, Any]) -> tuple[int, int]:
+def block_io(figures: Mapping[str, Any]) -> tuple[int, int]:
+    """(bytes read, bytes written) over all devices."""
     amounts = {"read": 0, "write": 0}
     for entry in figures.get("io_service_bytes_recursive") or ():
         kind = entry["op"].lower()

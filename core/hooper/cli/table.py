@@ -37,7 +37,7 @@ _START = ("hooper.cli.attach:start", "Start one or more stopped containers")
 _STATS = ("hooper.cli.stats:stats", "Display a live stream of container(s) resource usage statistics")
 _STOP = ("hooper.cli.lifecycle:stop", "Stop one or more running containers")
 _TAG = ("hooper.cli.images:tag", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE")
-_TOP = ("hooper.cli.observe:top", "Display the running processes of a container")
+_TOP = ("hooper.cli.observe:top", "Watch all containers, or display the running processes of one")
 _UNPAUSE = ("hooper.cli.lifecycle:unpause", "Unpause all processes within one or more containers")
 _UPDATE = ("hooper.cli.update:update", "Update configuration of one or more containers")
 _WAIT = ("hooper.cli.lifecycle:wait", "Block until one or more containers stop, then print their exit codes")
@@ -55,6 +55,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "images": _IMAGES,
         "login": ("hooper.cli.login:login", "Authenticate to a registry"),
         "logout": ("hooper.cli.login:logout", "Log out from a registry"),
+        "search": ("hooper.cli.search:search", "Search a registry for images"),
         "version": ("hooper.cli.system:version", "Show the version information of client and daemon"),
         "info": _INFO,
         "demo": ("hooper.cli.demo:demo", "Show what hooper does, on this machine, in a minute"),
@@ -63,6 +64,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "builder": ("group:builder", "Manage builds"),
         "config": ("hooper.cli.config:config", "Show the configuration of this host"),
         "container": ("group:container", "Manage containers"),
+        "context": ("group:context", "Manage contexts: the daemons that one works with"),
         "daemon": ("hooper.daemon.main:daemon_command", "Run the daemon"),
         "image": ("group:image", "Manage images"),
         "network": ("group:network", "Manage networks"),
@@ -114,8 +116,10 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "export": _EXPORT,
         "inspect": ("hooper.cli.inspect:inspect_container", "Display detailed information on one or more containers"),
         "kill": _KILL,
+        "load": ("hooper.cli.move:load", "Load a container from a file that `container save` wrote"),
         "logs": _LOGS,
         "ls": _PS,
+        "move": ("hooper.cli.move:move", "Move a container to another hooper, with all that belongs to it"),
         "pause": _PAUSE,
         "port": _PORT,
         "prune": ("hooper.cli.prune:prune_containers", "Remove all stopped containers"),
@@ -123,6 +127,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "restart": _RESTART,
         "rm": _RM,
         "run": _RUN,
+        "save": ("hooper.cli.move:save", "Save a container, with all that belongs to it, to a file"),
         "start": _START,
         "stats": _STATS,
         "stop": _STOP,
@@ -161,7 +166,19 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "prune": ("hooper.cli.prune:prune_volumes", "Remove unused local volumes"),
         "rm": ("hooper.cli.volume:rm", "Remove one or more volumes"),
     },
+    "context": {
+        "create": ("hooper.cli.contexts:create", "Create a context"),
+        "export": ("hooper.cli.contexts:export", "Export a context to a tar archive FILE or a tar stream on STDOUT"),
+        "import": ("hooper.cli.contexts:import_context", "Import a context from a tar file"),
+        "inspect": ("hooper.cli.contexts:inspect", "Display detailed information on one or more contexts"),
+        "ls": ("hooper.cli.contexts:ls", "List contexts"),
+        "rm": ("hooper.cli.contexts:rm", "Remove one or more contexts"),
+        "show": ("hooper.cli.contexts:show", "Print the name of the current context"),
+        "update": ("hooper.cli.contexts:update", "Update a context"),
+        "use": ("hooper.cli.contexts:use", "Set the current context"),
+    },
     "system": {
+        "dial-stdio": ("hooper.cli.system:dial_stdio", "Connect standard input and output to the daemon, for ssh"),
         "df": ("hooper.cli.usage:df", "Show disk usage"),
         "events": _EVENTS,
         "info": _INFO,
@@ -184,4 +201,17 @@ ALIASES = {
     "network": {"list": "ls", "remove": "rm"},
     "volume": {"list": "ls", "remove": "rm"},
     "plugin": {"list": "ls"},
+    "context": {"list": "ls", "remove": "rm"},
 }
+
+_ONE_HOST = "hooper works on one host at a time and has no swarm; `hooper context` names several hosts."
+_PLATFORMS = "What it does with images of other platforms, `hooper image` does with --platform."
+ABSENT = {
+    **dict.fromkeys(("node", "secret", "service", "stack", "swarm"), _ONE_HOST),
+    "buildx": "`hooper build` builds as it is.",
+    "checkpoint": "`hooper container move` and `save` carry containers elsewhere.",
+    "compose": "docker-compose works with hooper: set DOCKER_HOST to the daemon's address.",
+    "manifest": _PLATFORMS,
+    "trust": "hooper verifies digests; name an image by REPOSITORY@DIGEST to be sure of it.",
+}
+"""What to say to those who look for a command of docker's that hooper has not."""

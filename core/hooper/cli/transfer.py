@@ -14,7 +14,8 @@ from hooper.api.reference import Reference
 from hooper.cli import terminal
 from hooper.cli.command import command
 from hooper.cli.credentials import encode, registry_auth
-from hooper.cli.flags import flag, text
+from hooper.cli.flags import flag, no_trust, text
+from hooper.cli.flags import platform as platform_flag
 from hooper.cli.progress import checked, show_progress
 from hooper.cli.pulling import pull_image
 from hooper.cli.pump import write_all
@@ -26,7 +27,8 @@ _BLOCK = 1 << 18
 
 @command("pull", "NAME[:TAG|@DIGEST]")
 @flag("-a", "--all-tags", help="Download all tagged images in the repository")
-@text("--platform", help="Set platform if server is multi-platform capable")
+@platform_flag()
+@no_trust
 @flag("-q", "--quiet", help="Suppress verbose output")
 @click.argument("name")
 @click.pass_obj
@@ -44,6 +46,7 @@ def pull(session: Session, name: str, all_tags: bool, platform: str, quiet: bool
 @command("push", "NAME[:TAG]")
 @flag("-a", "--all-tags", help="Push all tags of an image to the repository")
 @text("--platform", help="Push a platform-specific manifest as a single-platform image")
+@no_trust
 @flag("-q", "--quiet", help="Suppress verbose output")
 @click.argument("name")
 @click.pass_obj
@@ -57,7 +60,7 @@ def push(session: Session, name: str, all_tags: bool, platform: str, quiet: bool
         if not quiet:
             print("Using default tag: latest", flush=True)
     headers = registry_auth(reference.host) or {"X-Registry-Auth": encode({})}
-    query = {"tag": reference.tag or None, "platform": _platform_json(platform)}
+    query = {"tag": reference.tag or None, "platform": platform_json(platform)}
     path = f"/images/{reference.familiar_name}/push"
     messages = session.client.json_lines("POST", path, query, headers=headers)
     if quiet:
@@ -68,7 +71,8 @@ def push(session: Session, name: str, all_tags: bool, platform: str, quiet: bool
         show_progress(messages)
 
 
-def _platform_json(platform: str) -> str | None:
+def platform_json(platform: str) -> str | None:
+    """os/architecture/variant as the API's JSON; None for none."""
     import json
 
     if not platform:
@@ -86,7 +90,7 @@ def _platform_json(platform: str) -> str | None:
 def save(session: Session, images: tuple[str, ...], output: str, platform: str) -> None:
     """Save one or more images to a tar archive (streamed to STDOUT by default)."""
     refuse_terminal(output)
-    query = {"names": images, "platform": _platform_json(platform)}
+    query = {"names": images, "platform": platform_json(platform)}
     write_stream(session.client.stream("GET", "/images/get", query), output)
 
 
@@ -101,7 +105,7 @@ def load(session: Session, source: str, platform: str, quiet: bool) -> None:
         raise InvalidArgument(
             "requested load from stdin, but stdin is empty", remedy="Give --input FILE, or pipe an archive in."
         )
-    query = {"quiet": True, "platform": _platform_json(platform)} if quiet else {"platform": _platform_json(platform)}
+    query = {"quiet": True, "platform": platform_json(platform)} if quiet else {"platform": platform_json(platform)}
     with open(source, "rb") if source else sys.stdin.buffer as file:
         show_progress(
             session.client.json_lines(

@@ -54,7 +54,8 @@ def parse_moment(text: str, now: float | None = None) -> str:
 
     stamp, fraction = _split_fraction(text)
     try:
-        moment = datetime.fromisoformat(stamp)
+        # A date with a zone is a form of the API's, but not of datetime's.
+        moment = datetime.fromisoformat(re.sub(r"^(\d{4}-\d\d-\d\d)(?=Z|[+-]\d\d:\d\d$)", r"\1T00:00", stamp))
     except ValueError:
         raise ValueError("it is neither a time stamp, nor seconds since 1970, nor a duration such as 10m") from None
     return f"{int(moment.timestamp())}{fraction}"

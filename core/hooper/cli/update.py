@@ -10,7 +10,7 @@ from hooper.api.errors import InvalidArgument
 from hooper.cli import values
 from hooper.cli.command import command
 from hooper.cli.each import for_each
-from hooper.cli.errors import report
+from hooper.cli.errors import warn
 from hooper.cli.flags import number, text
 from hooper.cli.session import Session
 from hooper.cli.units import parse_cpus, parse_size
@@ -20,6 +20,8 @@ from hooper.cli.units import parse_cpus, parse_size
 @number("--blkio-weight", help="Block IO (relative weight), between 10 and 1000, or 0 to disable")
 @number("--cpu-period", help="Limit CPU CFS (Completely Fair Scheduler) period")
 @number("--cpu-quota", help="Limit CPU CFS (Completely Fair Scheduler) quota")
+@number("--cpu-rt-period", help="Limit the CPU real-time period in microseconds")
+@number("--cpu-rt-runtime", help="Limit the CPU real-time runtime in microseconds")
 @number("-c", "--cpu-shares", help="CPU shares (relative weight)")
 @text("--cpus", help="Number of CPUs", metavar="decimal")
 @text("--cpuset-cpus", help="CPUs in which to allow execution (0-3, 0,1)")
@@ -40,7 +42,7 @@ def update(session: Session, /, containers: tuple[str, ...], **options: Any) -> 
     def change(name: str) -> None:
         answer = session.client.post(f"/containers/{name}/update", body) or {}
         for warning in answer.get("Warnings") or ():
-            report(f"WARNING: {warning}")
+            warn(warning)
 
     return for_each(containers, change)
 
@@ -55,6 +57,8 @@ def _body(options: dict[str, Any]) -> dict[str, Any]:
         "BlkioWeight": options["blkio_weight"],
         "CpuPeriod": options["cpu_period"],
         "CpuQuota": options["cpu_quota"],
+        "CpuRealtimePeriod": options["cpu_rt_period"],
+        "CpuRealtimeRuntime": options["cpu_rt_runtime"],
         "CpuShares": options["cpu_shares"],
         "CpusetCpus": options["cpuset_cpus"] or None,
         "CpusetMems": options["cpuset_mems"] or None,

@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from hooper.cli import humanise, images, ps
+from hooper.cli import humanise, images, ps, volume
 from hooper.cli.command import command
 from hooper.cli.flags import flag, text
 from hooper.cli.listing import show_list
-from hooper.cli.output import print_table
+from hooper.cli.output import print_rows, print_table
 from hooper.cli.session import Session
 
 _HEADERS = {
@@ -21,6 +21,7 @@ _HEADERS = {
     "Size": "SIZE",
     "Reclaimable": "RECLAIMABLE",
 }
+_CACHE = ("ID", "CacheType", "Size", "CreatedSince", "LastUsedSince", "UsageCount", "Shared")
 _RUNNING = ("running", "paused", "restarting")
 
 
@@ -33,10 +34,22 @@ def df(session: Session, format: str, verbose: bool) -> None:
     answer = session.client.get("/system/df")
     layers = answer.get("LayersSize") or 0
     found = {key: answer.get(key) or [] for key in ("Images", "Containers", "Volumes", "BuildCache")}
-    if verbose and not format:
-        _print_details(found)
-    else:
+    if not verbose:
         show_list(summary(found, layers), _HEADERS, tuple(_HEADERS), format=format, quiet=False)
+    elif format:
+        print_rows([details(found)], {}, "", format)
+    else:
+        _print_details(found)
+
+
+def details(found: Mapping[str, Any]) -> dict[str, Any]:
+    """All things, each kind as the rows of its list."""
+    return {
+        "Images": [row for image in found["Images"] for row in images.image_rows(image, full=True)],
+        "Containers": [_own_size(container, full=True) for container in found["Containers"]],
+        "Volumes": [volume.row(one) for one in found["Volumes"]],
+        "BuildCache": [dict(zip(_CACHE, _cache_row(one), strict=True)) for one in found["BuildCache"]],
+    }
 
 
 def summary(found: Mapping[str, Any], layers: int) -> Iterable[dict[str, str]]:
@@ -76,9 +89,22 @@ def _unique(image: Mapping[str, Any]) -> int:
     return int(image["Size"] - max(image.get("SharedSize", 0), 0))
 
 
-def _volume(volume: Mapping[str, Any]) -> tuple[int, int]:
-    usage = volume.get("UsageData") or {}
+def _volume(one: Mapping[str, Any]) -> tuple[int, int]:
+    usage = one.get("UsageData") or {}
     return max(usage.get("Size", 0), 0), max(usage.get("RefCount", 0), 0)
+
+
+def _own_size(container: Mapping[str, Any], *, full: bool = False) -> dict[str, Any]:
+    """The row of a container, without the size of its image, which is listed above."""
+    return ps.row(container, full=full) | {"Size": humanise.size(container.get("SizeRw") or 0, 3)}
+
+
+def _cache_row(one: Mapping[str, Any]) -> list[str]:
+    created, used = (humanise.timestamp(one.get(key) or "") for key in ("CreatedAt", "LastUsedAt"))
+    shared = str(bool(one.get("Shared"))).lower()
+    name = f"{humanise.short_id(one['ID'])}{'*' if one.get('InUse') else ''}"
+    size, times = humanise.size(one["Size"], 3), str(one.get("UsageCount", 0))
+    return [name, one.get("Type", ""), size, humanise.ago(created), humanise.ago(used) if used else "", times, shared]
 
 
 def _print_details(found: Mapping[str, Any]) -> None:
@@ -87,7 +113,7 @@ def _print_details(found: Mapping[str, Any]) -> None:
     columns = ("Repository", "Tag", "ID", "CreatedSince", "Size", "SharedSize", "UniqueSize", "Containers")
     show_list(rows, images.HEADERS, columns, format="", quiet=False)
     print("\nContainers space usage:\n")
-    containers = [ps.row(container, full=False) for container in found.get("Containers", ())]
+    containers = [_own_size(container) for container in found.get("Containers", ())]
     columns = ("ID", "Image", "Command", "LocalVolumes", "Size", "RunningFor", "Status", "Names")
     show_list(containers, ps.HEADERS, columns, format="", quiet=False)
     print("\nLocal Volumes space usage:\n")
@@ -95,8 +121,5 @@ def _print_details(found: Mapping[str, Any]) -> None:
     print_table(["VOLUME NAME", "LINKS", "SIZE"], [[name, str(n), humanise.size(size)] for name, n, size in volumes])
     cache = found.get("BuildCache", ())
     print(f"\nBuild cache usage: {humanise.size(sum(one['Size'] for one in cache))}\n")
-    rows_of_cache = [
-        [humanise.short_id(one["ID"]), one.get("Type", ""), humanise.size(one["Size"]), str(one.get("UsageCount", 0))]
-        for one in cache
-    ]
-    print_table(["CACHE ID", "CACHE TYPE", "SIZE", "USAGE"], rows_of_cache)
+    headings = ["CACHE ID", "CACHE TYPE", "SIZE", "CREATED", "LAST USED", "USAGE", "SHARED"]
+    print_table(headings, [_cache_row(one) for one in cache])

@@ -6,7 +6,9 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
+from hooper.api.errors import InvalidArgument
 from hooper.cli.errors import BadFlag
+from hooper.cli.units import parse_moment
 
 T = TypeVar("T")
 
@@ -17,6 +19,18 @@ def checked(flag: str, text: str, parse: Callable[[str], T], example: str) -> T:
         return parse(text)
     except ValueError as error:
         raise BadFlag(flag, text, str(error), f"{flag} {example}") from error
+
+
+def moment(flag: str, text: str) -> str | None:
+    """A point in time as the API has it; None for none. InvalidArgument, which is no BadFlag: docker's code is 1."""
+    if not text:
+        return None
+    try:
+        return parse_moment(text)
+    except ValueError as error:
+        raise InvalidArgument(
+            f'invalid argument "{text}" for {flag}', str(error), f"For example: {flag} 10m"
+        ) from error
 
 
 def pairs(flag: str, items: Iterable[str]) -> dict[str, str]:
@@ -62,8 +76,8 @@ def read_lines(flag: str, path: str) -> list[str]:
 
 
 def labels(items: Iterable[str], files: Iterable[str]) -> dict[str, str]:
-    """The labels of --label-file, then of --label."""
-    lines = [line for file in files for line in read_lines("--label-file", file)]
+    """The labels of --label-file, then of --label. A line without "=" names none: docker leaves it out as well."""
+    lines = [line for file in files for line in read_lines("--label-file", file) if "=" in line]
     return pairs("--label", [*lines, *items])
 
 
@@ -133,6 +147,18 @@ def hosts(items: Iterable[str]) -> list[str]:
     return result
 
 
+def capabilities(added: Iterable[str], dropped: Iterable[str]) -> tuple[list[str], list[str]]:
+    """(CapAdd, CapDrop): the kernel's names in order; ALL stands for every other, and what is added is not dropped."""
+
+    def named(words: Iterable[str]) -> set[str]:
+        names = {word.strip().upper() for word in words}
+        full = {name if name == "ALL" or name.startswith("CAP_") else f"CAP_{name}" for name in names}
+        return {"ALL"} if "ALL" in full else full
+
+    adds, drops = named(added), named(dropped)
+    return sorted(adds), sorted(drops - adds)
+
+
 def security_options(items: Iterable[str]) -> list[str]:
     """--security-opt words; a seccomp profile's file is read here, for the daemon may not see it."""
     result = []
@@ -181,3 +207,12 @@ def one_of(flag: str, value: str, choices: tuple[str, ...]) -> str:
     if value and value not in choices:
         raise BadFlag(flag, value, f"it is none of {', '.join(choices)}", f"{flag} {choices[0]}")
     return value
+
+
+def boolean(flag: str, text: str) -> bool:
+    """The words for true and false that flags take; BadFlag for another."""
+    if text.lower() in ("1", "t", "true"):
+        return True
+    if text.lower() in ("0", "f", "false"):
+        return False
+    raise BadFlag(flag, text, "it is neither true nor false")

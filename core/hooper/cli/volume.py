@@ -25,6 +25,9 @@ _HEADERS = {
     "Labels": "LABELS",
     "Links": "LINKS",
     "Size": "SIZE",
+    "Availability": "AVAILABILITY",
+    "Group": "GROUP",
+    "Status": "STATUS",
 }
 
 
@@ -34,11 +37,12 @@ _HEADERS = {
 def ls(session: Session, quiet: bool, no_trunc: bool, format: str, filters: tuple[str, ...]) -> None:
     """List volumes."""
     found = session.client.get("/volumes", {"filters": parse_filters(filters)})["Volumes"] or ()
-    rows = [_row(volume) for volume in sorted(found, key=lambda one: one["Name"])]
-    show_list(rows, _HEADERS, ("Driver", "Name"), format=format, quiet=quiet, key="Name")
+    rows = [row(volume) for volume in sorted(found, key=lambda one: one["Name"])]
+    show_list(rows, _HEADERS, ("Driver", "Name"), format=format, quiet=quiet, key="Name", usual="volumesFormat")
 
 
-def _row(volume: Mapping[str, Any]) -> dict[str, Any]:
+def row(volume: Mapping[str, Any]) -> dict[str, Any]:
+    """One volume as the fields of a template."""
     labels = volume.get("Labels") or {}
     usage = volume.get("UsageData") or {}
     return {
@@ -49,6 +53,8 @@ def _row(volume: Mapping[str, Any]) -> dict[str, Any]:
         "Labels": ",".join(f"{key}={value}" for key, value in sorted(labels.items())),
         "Links": str(usage["RefCount"]) if usage else "N/A",
         "Size": humanise.size(usage["Size"]) if usage else "N/A",
+        # Of swarm's cluster volumes alone.
+        **dict.fromkeys(("Availability", "Group", "Status"), "N/A"),
         "Label": lambda name: labels.get(name, ""),
     }
 

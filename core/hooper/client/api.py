@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from hooper.client.address import Address
@@ -33,7 +34,8 @@ class ApiClient:
     """A client of one daemon. Plain calls share a connection; streams and hijacks have their own.
 
     Every call raises ApiError for an answer of 400 and more, ConnectionFailed where none comes.
-    `first` is the connection that found the daemon, if there is one already.
+    `first` is the connection that found the daemon, if there is one already. `trace`, if set, is told of
+    every answer.
     """
 
     def __init__(self, address: Address, first: socket.socket | None = None) -> None:
@@ -41,6 +43,7 @@ class ApiClient:
         self._idle: Wire | None = Wire(first) if first else None
         self._prefix: str | None = None
         self.server_headers: dict[str, str] = {}
+        self.trace: Callable[[str], object] | None = None
 
     @property
     def prefix(self) -> str:
@@ -49,7 +52,8 @@ class ApiClient:
             response = self._exchange("HEAD", "/_ping", {}, None)
             self._settle(response)
             self.server_headers = response.headers
-            self._prefix = _choose_version(response.headers.get("api-version", ""))
+            advertised = response.headers.get("api-version", "")
+            self._prefix = _choose_version(os.environ.get("DOCKER_API_VERSION") or advertised)
         return self._prefix
 
     @property
@@ -94,7 +98,7 @@ class ApiClient:
         text = response.read()
         self._settle(response)
         if response.status >= 400:
-            raise _error(response.status, text)
+            raise self._error(response.status, text)
         return json.loads(text) if text.strip() else None
 
     def stream(
@@ -115,7 +119,7 @@ class ApiClient:
         if response.status >= 400:
             text = response.read()
             response.close()
-            raise _error(response.status, text)
+            raise self._error(response.status, text)
         return response
 
     def json_lines(self, method: str, path: str, query: Query | None = None, **more: Any) -> Iterator[Any]:
@@ -136,13 +140,13 @@ class ApiClient:
         if response.status not in (101, 200):
             text = response.read()
             response.close()
-            raise _error(response.status, text)
+            raise self._error(response.status, text)
         return Hijacked(wire.socket, wire.take_ahead())
 
     def sibling(self) -> ApiClient:
         """A client of the same daemon that shares no connection with this one."""
         other = ApiClient(self.address)
-        other._prefix = self._prefix
+        other._prefix, other.trace = self._prefix, self.trace
         return other
 
     def close(self) -> None:
@@ -150,6 +154,13 @@ class ApiClient:
         if self._idle:
             self._idle.close()
             self._idle = None
+
+    def _error(self, status: int, text: bytes) -> ApiError:
+        try:
+            message = str(json.loads(text)["message"])
+        except (ValueError, KeyError, TypeError):
+            message = text.decode("utf-8", "replace").strip() or f"the daemon answered {status}"
+        return ApiError(status, message, self if status == 404 else None)
 
     def _target(self, path: str, query: Query | None) -> str:
         return self.prefix + quote(path, safe="/:@") + query_string(query or {})
@@ -178,7 +189,10 @@ class ApiClient:
             payload = b""
         try:
             wire.send_request(method, target, fields, payload)
-            return Response(wire, method)
+            response = Response(wire, method)
+            if self.trace:
+                self.trace(f"{method} {target}: {response.status}")
+            return response
         except OSError as error:
             wire.close()
             raise ConnectionFailed(
@@ -192,11 +206,3 @@ def _choose_version(advertised: str) -> str:
         return ""
     chosen = min((int(major), int(minor)), NEWEST)
     return f"/v{chosen[0]}.{chosen[1]}"
-
-
-def _error(status: int, text: bytes) -> ApiError:
-    try:
-        message = str(json.loads(text)["message"])
-    except (ValueError, KeyError, TypeError):
-        message = text.decode("utf-8", "replace").strip() or f"the daemon answered {status}"
-    return ApiError(status, message)

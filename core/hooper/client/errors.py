@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from hooper.api.errors import HooperError
+
+if TYPE_CHECKING:
+    from hooper.client.api import ApiClient
 
 
 class ApiError(HooperError):
-    """The daemon answered with an error. `status` is the HTTP status, `message` the daemon's own text."""
+    """The daemon answered with an error. `status` is the HTTP status, `message` the daemon's own text.
 
-    def __init__(self, status: int, message: str) -> None:
+    `client` is whom it was told, if more may be asked of that daemon.
+    """
+
+    def __init__(self, status: int, message: str, client: ApiClient | None = None) -> None:
         super().__init__(message)
-        self.status, self.message = status, message
+        self.status, self.message, self.client = status, message, client
 
 
 class ConnectionFailed(HooperError):

@@ -174,7 +174,7 @@ def tag(container: Container) -> str:
     template = options.get("tag", "")
     if "{{" not in template:
         return template
-    from hooper.cli.template import render
+    from hooper.gotemplate.template import render
 
     try:
         return render(template, _facts(container, options))

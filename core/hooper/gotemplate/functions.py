@@ -7,11 +7,18 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from hooper.client.http import quote
+from hooper.gotemplate.values import Nil, Struct
+
 
 def show(value: Any) -> str:
     """A value as Go's fmt prints it."""
     if value is None:
         return "<no value>"
+    if isinstance(value, Nil):
+        return value.text
+    if isinstance(value, Struct):
+        return "{" + " ".join(show(item) for item in value.values()) + "}"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, Mapping):
@@ -28,10 +35,20 @@ def truthy(value: Any) -> bool:
 
 def to_json(value: Any) -> str:
     """Compact JSON, escaped as Go escapes it; methods are left out."""
-    if isinstance(value, Mapping):
-        value = {key: item for key, item in value.items() if not callable(item)}
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(_without_methods(value), ensure_ascii=False, separators=(",", ":"), default=_null)
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _without_methods(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_methods(item) for key, item in value.items() if not callable(item)}
+    return [_without_methods(item) for item in value] if isinstance(value, list) else value
+
+
+def _null(value: Any) -> None:
+    """What json cannot write of itself: Nil alone."""
+    if not isinstance(value, Nil):
+        raise TypeError(f"{type(value).__name__} is no JSON")
 
 
 def index(value: Any, *keys: Any) -> Any:
@@ -46,6 +63,9 @@ def index(value: Any, *keys: Any) -> Any:
     return value
 
 
+_TYPES = {str: "string", int: "int", float: "float64", bool: "bool", list: "[]interface {}"}
+
+
 def _format(template: str, *arguments: Any) -> str:
     rest = iter(arguments)
 
@@ -56,6 +76,8 @@ def _format(template: str, *arguments: Any) -> str:
         value = next(rest, "%!(MISSING)")
         if verb == "q":
             return json.dumps(show(value), ensure_ascii=False)
+        if verb == "T":
+            return _TYPES.get(type(value), "map[string]interface {}")
         return f"%{flags}{verb}" % value if verb in "dfxXoe" else f"%{flags}s" % show(value)
 
     return re.sub(r"%([-+ 0#]*\d*(?:\.\d+)?)([a-zA-Z%])", fill, template)
@@ -81,6 +103,12 @@ def _pad(text: str, before: int, after: int) -> str:
     return " " * before + text + " " * after if text else text
 
 
+def _html(*values: Any) -> str:
+    from html import escape
+
+    return escape("".join(show(value) for value in values)).replace("&quot;", "&#34;").replace("&#x27;", "&#39;")
+
+
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "json": to_json,
     "join": lambda items, separator: separator.join(show(item) for item in items or []),
@@ -96,6 +124,9 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "index": index,
     "len": len,
     "slice": _slice,
+    "urlquery": lambda *values: quote("".join(show(value) for value in values)).replace("%20", "+"),
+    "html": _html,
+    "js": lambda *values: json.dumps("".join(show(value) for value in values))[1:-1].replace("'", "\\'"),
     "eq": _equal,
     "ne": lambda first, second: first != second,
     "lt": lambda first, second: first < second,
