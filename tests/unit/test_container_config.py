@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from hooper.api import detach_keys
 from hooper.api.errors import InvalidArgument
 from hooper.api.model import (
     Container,
@@ -14,7 +15,7 @@ from hooper.api.model import (
     PortMapping,
 )
 from hooper.api.network import PortBinding
-from hooper.engine import detach_keys, mounts, ports, signals
+from hooper.engine import mounts, ports, signals
 from hooper.engine.merge import command, merged, merged_env
 
 
@@ -47,7 +48,7 @@ def test_nothing_to_run_is_refused() -> None:
 
 def test_environment_and_labels_merge_key_by_key() -> None:
     result = merged(config(env=["B=3", "C=4"], labels={"m": "2"}), IMAGE)
-    assert result.env == ["A=1", "B=3", "C=4"]
+    assert result.env == ["B=3", "C=4", "A=1"]
     assert result.labels == {"l": "1", "m": "2"}
     assert merged_env(["A=1", "B=2"], ["A"]) == ["B=2"]
 
@@ -75,11 +76,11 @@ def test_binds_mounts_and_image_volumes() -> None:
     [
         (HostConfig(binds=["/a:b"]), "must be absolute"),
         (HostConfig(binds=["/a:/"]), "destination can't be '/'"),
-        (HostConfig(binds=["/a:/b:rx"]), 'invalid mode "rx"'),
+        (HostConfig(binds=["/a:/b:rx"]), 'invalid mode: rx'),
         (HostConfig(binds=["/a:/b:ro:x"]), "invalid volume specification"),
         (HostConfig(binds=["/a:/b", "/c:/b/"]), "Duplicate mount point: /b"),
         (HostConfig(mounts=[MountRequest(type="bind", source="/no/such", target="/b")]), "does not exist: /no/such"),
-        (HostConfig(mounts=[MountRequest(type="odd", target="/b")]), '"odd" unknown'),
+        (HostConfig(mounts=[MountRequest(type="odd", target="/b")]), 'type "odd": mount type unknown'),
     ],
 )
 def test_wrong_mounts_are_refused(host: HostConfig, text: str) -> None:

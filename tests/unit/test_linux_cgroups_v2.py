@@ -128,6 +128,33 @@ def test_limits(hierarchy: Hierarchy) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("file", "weights"),
+    [("io.weight", ["default 4950", "8:0 9192"]), ("io.bfq.weight", ["500", "8:0 920"])],
+)
+def test_disks(hierarchy: Hierarchy, monkeypatch: pytest.MonkeyPatch, file: str, weights: list[str]) -> None:
+    place = hierarchy.make("hooper/c", **{file.replace(".", "_", 1): "", "io_max": ""})
+    written: list[tuple[str, str]] = []
+    monkeypatch.setattr(cgroups_v2, "write", lambda path, text: written.append((path, text)))
+    disk = {"major": 8, "minor": 0}
+    UnifiedCgroup("/hooper/c").apply(
+        oci.Resources(
+            block_io=oci.BlockIO(
+                weight=500,
+                weight_device=[oci.WeightDevice(**disk, weight=920)],
+                throttle_read_bps_device=[oci.ThrottleDevice(**disk, rate=1024)],
+                throttle_write_bps_device=[oci.ThrottleDevice(**disk, rate=2048)],
+                throttle_read_iops_device=[oci.ThrottleDevice(**disk, rate=3)],
+                throttle_write_iops_device=[oci.ThrottleDevice(**disk, rate=0)],
+            )
+        )
+    )
+    assert written == [
+        *((f"{place}/{file}", text) for text in weights),
+        *((f"{place}/io.max", f"8:0 {text}") for text in ("rbps=1024", "wbps=2048", "riops=3", "wiops=max")),
+    ]
+
+
 def test_unlimited(hierarchy: Hierarchy) -> None:
     files = ("memory.max", "memory.swap.max", "cpu.max", "pids.max")
     place = hierarchy.make("hooper/c", **{name.replace(".", "_", 1): "1 100000" for name in files})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 from hooper.api.driver import Driver
@@ -20,8 +20,13 @@ class VolumeDriver(Driver):
 
     @abstractmethod
     async def mount(self, name: str, container_id: str) -> Path:
-        """Called before each start of a container that uses it: the directory to bind."""
+        """Called before each start of a container that uses it, and when it is filled at the container's creation:
+        the directory to bind, which has the volume's content until `unmount`."""
 
     @abstractmethod
     async def unmount(self, name: str, container_id: str) -> None:
         """Called after the container ended. Harmless if it was not mounted."""
+
+    async def reconcile(self, live: Set[str]) -> None:
+        """Called when a daemon has found the containers that run, `live`: what others had mounted, under an earlier
+        daemon, may be given back. The default does nothing."""

@@ -1,9 +1,9 @@
-"""What a new volume begins with. Runs in a worker."""
+"""What an empty volume begins with. Runs in a worker."""
 
 from __future__ import annotations
 
 import os
-import shutil
+import stat
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,41 +13,47 @@ from hooper.api.storage import Mount
 
 
 def populate(arguments: dict[str, Any], fds: Sequence[int]) -> None:
-    """Copies what a snapshot has at `path` into the empty directory `target`, with owner, mode and times."""
-    from hooper.content.mounting import mount_private, private_namespace
-    from hooper.linux.syscalls import RESOLVE_IN_ROOT, openat2
+    """Copies what a snapshot (`mounts`) has at `path` into the empty directory `target`, for each of `volumes`.
+
+    The directory itself gets owner and mode of the one in the snapshot. Other containers may use the volume at the
+    same time and put links in it, so that it is this process's root while it is written.
+    """
+    from hooper.content.mounting import mount_private, move_root, private_namespace
 
     private_namespace()
     root = mount_private(msgspec.convert(arguments["mounts"], list[Mount]))
     base = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    target = arguments["target"]
+    volumes = [
+        (source, os.open(each["target"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        for each in arguments["volumes"]
+        if (source := _open(base, each["path"])) is not None
+    ]
+    for source, target in volumes:
+        move_root(target)
+        _fill(source)
+
+
+def _open(base: int, path: str) -> int | None:
+    """The directory at `path` in a root; None if there is nothing of the kind."""
+    from hooper.linux.syscalls import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
+
     try:
-        source = openat2(base, arguments["path"], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, resolve=RESOLVE_IN_ROOT)
+        return openat2(
+            base,
+            path,
+            os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC,
+            resolve=RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
+        )
     except OSError:
-        return  # the image has nothing there
-    if os.listdir(target):
+        return None
+
+
+def _fill(source: int) -> None:
+    from hooper.content.trees import TreeCopier
+
+    if os.listdir("/"):
         return
     found = os.fstat(source)
-    os.fchdir(source)
-    for name in os.listdir("."):
-        _copy(name, os.path.join(target, name))
-    os.chown(target, found.st_uid, found.st_gid)
-    os.chmod(target, found.st_mode & 0o7777)
-
-
-def _copy(source: str, target: str) -> None:
-    found = os.lstat(source)
-    if os.path.isdir(source) and not os.path.islink(source):
-        os.mkdir(target)
-        for name in os.listdir(source):
-            _copy(os.path.join(source, name), os.path.join(target, name))
-    elif os.path.islink(source):
-        os.symlink(os.readlink(source), target)
-    elif os.path.isfile(source):
-        shutil.copyfile(source, target)
-    else:
-        os.mknod(target, found.st_mode, found.st_rdev)
-    os.chown(target, found.st_uid, found.st_gid, follow_symlinks=False)
-    if not os.path.islink(source):
-        os.chmod(target, found.st_mode & 0o7777)
-        shutil.copystat(source, target)
+    TreeCopier().copy_children(source, b"")
+    os.chown("/", found.st_uid, found.st_gid)
+    os.chmod("/", stat.S_IMODE(found.st_mode))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
+from contextlib import suppress
 from pathlib import Path
 
+import anyio
+import anyio.to_thread
 import msgspec
 
 from hooper.api.engine import Filters, Pruned, Volumes
-from hooper.api.errors import Conflict, InvalidArgument, NotFound, Unsupported
+from hooper.api.errors import Conflict, InvalidArgument, NotFound
 from hooper.api.model import Volume
 from hooper.api.volume import VolumeDriver
 from hooper.engine import filters as matching
@@ -19,6 +22,9 @@ from hooper.engine.names import new_id
 from hooper.state.database import Database
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")
+_BOOLEANS = ("true", "false", "1", "0", "t", "f")
+ANONYMOUS = "com.docker.volume.anonymous"
+"""Label of a volume that nobody named; `docker volume prune` knows it by that."""
 
 
 class VolumeService(Volumes):
@@ -27,39 +33,59 @@ class VolumeService(Volumes):
     ) -> None:
         self._database, self._drivers, self._default, self._events = database, drivers, default, events
         self._decode = msgspec.msgpack.Decoder(Volume).decode
+        self._promised: dict[str, set[str]] = {}
+        """By container that is being created: the volumes that it will use."""
+        self._lock = anyio.Lock()
+        """Of creation and removal: a name is one volume's at a time."""
 
-    def _driver(self, name: str) -> VolumeDriver:
+    def _driver(self, volume: str, name: str) -> VolumeDriver:
         driver = self._drivers.get(name)
         if driver is None:
-            raise Unsupported(
-                f'no volume driver "{name}"', "no active plugin brings it", f"There are: {', '.join(self._drivers)}."
+            raise NotFound(
+                f'create {volume}: error looking up volume plugin {name}: plugin "{name}" not found',
+                remedy=f"There are: {', '.join(self._drivers)}.",
             )
         return driver
 
     async def create(self, volume: Volume) -> Volume:
-        wanted_driver = volume.driver or self._default
-        if volume.name and (existing := self._find(volume.name)):
-            if existing.driver != wanted_driver:
+        return (await self.obtain(volume))[0]
+
+    async def obtain(self, volume: Volume, container_id: str = "") -> tuple[Volume, bool]:
+        """As `create`, and whether it is new. It is in use from now on by the container, whose record may be missing.
+
+        `use` or `give_up` follows.
+        """
+        async with self._lock:
+            found = self._find(volume.name) if volume.name else None
+            if found is not None and volume.driver and found.driver != volume.driver:
+                self._driver(volume.name, volume.driver)
                 raise Conflict(
-                    f"a volume named {volume.name} already exists",
-                    f"it is of the driver {existing.driver}",
+                    f"create {volume.name}: conflict: volume name must be unique",
+                    f"there is one of the driver {found.driver}",
                     "Choose another name, or the same driver.",
                 )
-            return existing
+            made = found or await self._make(volume)
+            if container_id:
+                self._promised.setdefault(container_id, set()).add(made.name)
+            return made, found is None
+
+    async def _make(self, volume: Volume) -> Volume:
         anonymous = volume.anonymous or not volume.name
-        name = volume.name or new_id()
-        if not _NAME.match(name):
-            raise InvalidArgument(
-                f'"{name}" is not a volume name',
-                'it includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed',
-                "If you intended to pass a host directory, use an absolute path.",
-            )
-        place = await self._driver(wanted_driver).create(name, volume.options or {})
+        name, driver = volume.name or new_id(), volume.driver or self._default
+        check_name(name)
+        place = await self._driver(name, driver).create(name, volume.options or {})
+        labels = {ANONYMOUS: "", **(volume.labels or {})} if anonymous else volume.labels
         made = msgspec.structs.replace(
-            volume, name=name, driver=wanted_driver, mountpoint=str(place), created_at=rfc3339(), anonymous=anonymous
+            volume,
+            name=name,
+            driver=driver,
+            mountpoint=str(place),
+            created_at=rfc3339(),
+            anonymous=anonymous,
+            labels=labels,
         )
         self._database.execute("INSERT INTO volumes VALUES (?,?)", (name, msgspec.msgpack.encode(made)))
-        self._events.emit("volume", "create", name, {"driver": wanted_driver})
+        self._events.emit("volume", "create", name, {"driver": driver})
         return made
 
     def _find(self, name: str) -> Volume | None:
@@ -75,8 +101,13 @@ class VolumeService(Volumes):
     async def list(self, filters: Filters | None = None) -> Sequence[Volume]:
         filters = filters or {}
         matching.check(filters, ("dangling", "driver", "label", "name"))
+        if filters.get("dangling") and filters["dangling"][0].lower() not in _BOOLEANS:
+            raise InvalidArgument(
+                f"invalid filter 'dangling=[{' '.join(filters['dangling'])}]'", remedy="It is true or false."
+            )
         volumes = [self._decode(row[0]) for row in self._database.query("SELECT document FROM volumes ORDER BY name")]
         used = {row[0] for row in self._database.query("SELECT DISTINCT volume FROM volume_users")}
+        used = used.union(*self._promised.values())
 
         def matches(volume: Volume) -> bool:
             return (
@@ -93,18 +124,22 @@ class VolumeService(Volumes):
         return int(row[0]) if row else 0
 
     async def remove(self, name: str, *, force: bool = False) -> None:
+        async with self._lock:
+            await self._remove(name, force=force)
+
+    async def _remove(self, name: str, *, force: bool) -> None:
         volume = self._find(name)
         if volume is None:
             if force:
                 return
             raise NotFound(f"get {name}: no such volume", remedy="`hooper volume ls` lists them.")
         rows = self._database.query("SELECT container_id FROM volume_users WHERE volume=?", (name,))
-        if rows:
+        users = [row[0] for row in rows] + [user for user, names in self._promised.items() if name in names]
+        if users:
             raise Conflict(
-                f"remove {name}: volume is in use - [{', '.join(row[0] for row in rows)}]",
-                remedy="Remove those containers first.",
+                f"remove {name}: volume is in use - [{', '.join(users)}]", remedy="Remove those containers first."
             )
-        await self._driver(volume.driver).remove(name)
+        await self._driver(name, volume.driver).remove(name)
         self._database.execute("DELETE FROM volumes WHERE name=?", (name,))
         self._events.emit("volume", "destroy", name, {"driver": volume.driver})
 
@@ -118,25 +153,53 @@ class VolumeService(Volumes):
                 continue
             if unwanted and matching.labels_match(volume.labels, unwanted):
                 continue
-            space += directory_size(Path(volume.mountpoint))
-            await self.remove(volume.name)
-            removed.append(volume.name)
+            size = await anyio.to_thread.run_sync(directory_size, Path(volume.mountpoint))
+            with suppress(Conflict):  # somebody has taken it into use meanwhile
+                await self.remove(volume.name)
+                removed.append(volume.name)
+                space += size
         self._events.emit("volume", "prune", "", {"reclaimed": str(space)})
         return Pruned(removed, space)
 
     def use(self, name: str, container_id: str) -> None:
         """Records that a container needs the volume."""
         self._database.execute("INSERT OR IGNORE INTO volume_users VALUES (?,?)", (name, container_id))
+        self.give_up(container_id, name)
+
+    def give_up(self, container_id: str, name: str = "") -> None:
+        """Forgets that a container was to use a volume, or any."""
+        promised = self._promised.get(container_id, set())
+        promised.discard(name)
+        if not (name and promised):
+            self._promised.pop(container_id, None)
+
+    async def reconcile(self, live: Set[str]) -> None:
+        """When a daemon starts: gives back what containers had mounted that ended meanwhile."""
+        for driver in self._drivers.values():
+            await driver.reconcile(live)
 
     async def mount(self, name: str, container_id: str) -> Path:
         """The directory to bind, made ready."""
         volume = await self.get(name)
-        return await self._driver(volume.driver).mount(name, container_id)
+        return await self._driver(name, volume.driver).mount(name, container_id)
 
     async def unmount(self, name: str, container_id: str) -> None:
         volume = self._find(name)
         if volume:
-            await self._driver(volume.driver).unmount(name, container_id)
+            await self._driver(name, volume.driver).unmount(name, container_id)
+
+
+def check_name(name: str) -> None:
+    """InvalidArgument for what cannot be a volume's name."""
+    if len(name) == 1 and name.isalnum():
+        raise InvalidArgument(
+            f"create {name}: volume name is too short, names should be at least two alphanumeric characters"
+        )
+    if not _NAME.match(name):
+        raise InvalidArgument(
+            f'create {name}: "{name}" includes invalid characters for a local volume name, only '
+            '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'
+        )
 
 
 def directory_size(directory: Path) -> int:

@@ -91,8 +91,8 @@ class LegacyCgroup(Cgroup):
         if resources.pids:
             limit = resources.pids.limit
             self._set("pids", "pids.max", str(limit) if limit > 0 else "max")
-        if resources.block_io and resources.block_io.weight:
-            self._blkio_weight(resources.block_io.weight)
+        if resources.block_io:
+            self._block_io(resources.block_io)
 
     def _set(self, controller: str, file: str, value: str) -> None:
         if controller not in layout().v1:
@@ -163,10 +163,23 @@ class LegacyCgroup(Cgroup):
             ("cpu.rt_runtime_us", cpu.realtime_runtime),
         ):
             if value is not None:
-                self._set("cpu", file, str(value))
+                self._set_cpu(file, value)
         for file, words in (("cpuset.cpus", cpu.cpus), ("cpuset.mems", cpu.mems)):
             if words:
                 self._cpuset(file, words)
+
+    def _set_cpu(self, file: str, value: int) -> None:
+        try:
+            self._set("cpu", file, str(value))
+        except OSError as error:
+            parent = os.path.dirname(self._place("cpu"))
+            raise Unsupported(
+                f"setting {file} to {value}",
+                os.strerror(error.errno or 0).lower(),
+                f"Real-time time must be there to be given: raise {parent}/cpu.rt_runtime_us first."
+                if file.startswith("cpu.rt_")
+                else "Give a value that this host can do.",
+            ) from error
 
     def _cpuset(self, file: str, words: str) -> None:
         if "cpuset" in layout().v1 and not os.path.isdir(self._place("cpuset")):
@@ -180,12 +193,30 @@ class LegacyCgroup(Cgroup):
                 f"setting {file} to {words}", os.strerror(error.errno or 0), "Name processors that this host has."
             ) from error
 
-    def _blkio_weight(self, weight: int) -> None:
-        for file in ("blkio.weight", "blkio.bfq.weight"):
-            if os.path.exists(f"{self._place('blkio')}/{file}"):
-                self._set("blkio", file, str(weight))
-                return
-        self._set("blkio", "blkio.bfq.weight", str(weight))
+    def _block_io(self, block_io: oci.BlockIO) -> None:
+        prefix = "blkio" if os.path.exists(f"{self._place('blkio')}/blkio.weight") else "blkio.bfq"
+        if block_io.weight:
+            self._set("blkio", f"{prefix}.weight", str(block_io.weight))
+        for each in block_io.weight_device:
+            self._set_device("blkio", f"{prefix}.weight_device", f"{each.major}:{each.minor} {each.weight}")
+        for file, devices in (
+            ("read_bps_device", block_io.throttle_read_bps_device),
+            ("write_bps_device", block_io.throttle_write_bps_device),
+            ("read_iops_device", block_io.throttle_read_iops_device),
+            ("write_iops_device", block_io.throttle_write_iops_device),
+        ):
+            for device in devices:
+                self._set_device("blkio", f"blkio.throttle.{file}", f"{device.major}:{device.minor} {device.rate}")
+
+    def _set_device(self, controller: str, file: str, words: str) -> None:
+        try:
+            self._set(controller, file, words)
+        except OSError as error:
+            raise Unsupported(
+                f"setting {file} to {words}",
+                os.strerror(error.errno or 0).lower(),
+                "Name a whole disk; weights need the I/O scheduler bfq on it.",
+            ) from error
 
     # --- state ---
 
@@ -229,7 +260,10 @@ class LegacyCgroup(Cgroup):
             oom_kills=self.oom_kills(),
             pids=_number(f"{pids}/pids.current") or 0,
             pids_limit=_number(f"{pids}/pids.max"),
-            block_io=_block_io(self._place("blkio")),
+            block_io=_block_io(self._place("blkio"), "io_service_bytes"),
+            block_operations=_block_io(self._place("blkio"), "io_serviced"),
+            cpu_each=[int(text) for text in read_if_there(f"{acct}/cpuacct.usage_percpu").split()],
+            memory_peak=_number(f"{memory}/memory.max_usage_in_bytes"),
         )
 
 
@@ -238,9 +272,9 @@ def _number(path: str) -> int | None:
     return int(text) if text.isdigit() else None
 
 
-def _block_io(place: str) -> list[tuple[int, int, str, int]]:
+def _block_io(place: str, counter: str) -> list[tuple[int, int, str, int]]:
     text = ""
-    for file in ("io_service_bytes_recursive", "io_service_bytes"):
+    for file in (f"{counter}_recursive", counter):
         text = read_if_there(f"{place}/blkio.throttle.{file}")
         if text:
             break

@@ -122,8 +122,8 @@ class UnifiedCgroup(Cgroup):
             self._cpu(resources.cpu)
         if resources.pids:
             self._set("pids.max", _limit(resources.pids.limit or -1))
-        if resources.block_io and resources.block_io.weight:
-            self._io_weight(resources.block_io.weight)
+        if resources.block_io:
+            self._block_io(resources.block_io)
 
     def _set(self, file: str, value: str) -> None:
         try:
@@ -174,11 +174,25 @@ class UnifiedCgroup(Cgroup):
         if cpu.mems:
             self._set("cpuset.mems", cpu.mems)
 
-    def _io_weight(self, weight: int) -> None:
-        if os.path.exists(f"{self._place}/io.bfq.weight"):
-            self._set("io.bfq.weight", str(weight))
-        else:
-            self._set("io.weight", f"default {weight_of_blkio(weight)}")
+    def _block_io(self, block_io: oci.BlockIO) -> None:
+        bfq = os.path.exists(f"{self._place}/io.bfq.weight")
+
+        def scaled(weight: int) -> int:
+            return weight if bfq else weight_of_blkio(weight)
+
+        file = "io.bfq.weight" if bfq else "io.weight"
+        if block_io.weight:
+            self._set(file, str(scaled(block_io.weight)) if bfq else f"default {scaled(block_io.weight)}")
+        for each in block_io.weight_device:
+            self._set(file, f"{each.major}:{each.minor} {scaled(each.weight)}")
+        for key, devices in (
+            ("rbps", block_io.throttle_read_bps_device),
+            ("wbps", block_io.throttle_write_bps_device),
+            ("riops", block_io.throttle_read_iops_device),
+            ("wiops", block_io.throttle_write_iops_device),
+        ):
+            for device in devices:
+                self._set("io.max", f"{device.major}:{device.minor} {key}={device.rate or 'max'}")
 
     # --- state ---
 

@@ -77,6 +77,11 @@ def mount_in_root(root: int, mount: oci.Mount) -> None:
         target = open_target(root, mount.destination, directory=os.path.isdir(mount.source))
         try:
             bind(mount.source, target, options)
+        except OSError as error:
+            if os.path.exists(mount.source) and is_directory(target) != os.path.isdir(mount.source):
+                text = "not a directory: are you trying to mount a directory onto a file, or a file onto a directory?"
+                raise NotADirectoryError(errno.ENOTDIR, text) from error
+            raise
         finally:
             os.close(target)
         return

@@ -14,6 +14,7 @@ from hooper.linux import capabilities, seccomp, users
 from hooper.linux import syscalls as sys
 
 _UNLIMITED = (1 << 63) - 1
+_APPARMOR_FILES = ("/proc/self/attr/apparmor/exec", "/proc/self/attr/exec")
 
 
 def identity(root: int, user: oci.User) -> users.Identity:
@@ -67,6 +68,26 @@ def set_oom_score(value: int | None) -> None:
         pass
     finally:
         os.close(fd)
+
+
+def set_apparmor(profile: str, files: Sequence[str] = _APPARMOR_FILES) -> None:
+    """Confines the program that is executed next; StartFailed if the kernel does not know the profile.
+
+    (apparmor(7), kernel: Documentation/admin-guide/LSM/apparmor.rst; the first file exists since Linux 5.8.)
+    """
+    path = next((file for file in files if os.path.exists(file)), files[-1])
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, f"exec {profile}".encode())
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise StartFailed(
+            "unable to start container process",
+            f"unable to apply apparmor profile: {profile}: {os.strerror(error.errno or 0).lower()}",
+            "Load the profile with apparmor_parser, or leave --security-opt apparmor= away.",
+        ) from error
 
 
 def give_stdio(uid: int) -> None:

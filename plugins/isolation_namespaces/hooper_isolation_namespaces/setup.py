@@ -237,6 +237,8 @@ def _drop(start: Start, who: Identity) -> None:
     """Gives up rights. After it, only calls are made that every filter has to allow anyway."""
     sys.close_range(3, flags=sys.CLOSE_RANGE_CLOEXEC)
     credentials.set_rlimits(start.process.rlimits)
+    if start.process.apparmor_profile:
+        credentials.set_apparmor(start.process.apparmor_profile)
     credentials.drop(start.process, who, start.filter, start.last_capability)
     sys.prctl(sys.PR_SET_DUMPABLE, 0)  # a change of user may have reset it
     os.umask(0o022)

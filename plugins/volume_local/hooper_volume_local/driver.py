@@ -1,53 +1,69 @@
 """Volumes as directories: data_dir/<name>/_data.
 
-The options are those of Docker's driver of the same name: `type`, `device` and `o` describe a mount. Of them a
-bind of a directory of this host is there (`type=none`, `o=bind`): the volume then *is* that directory.
+The options are those of Docker's driver of the same name: `type`, `device` and `o` describe a mount (mount(8)), which
+is made on that directory while containers use the volume. Who uses it is kept in exec_dir, which like the mounts
+themselves does not outlive the host's uptime.
 """
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Set
 from pathlib import Path
 
+import anyio
 import anyio.to_thread
 
-from hooper.api.errors import InvalidArgument, NotFound, Unsupported
+from hooper.api.driver import DriverContext
+from hooper.api.errors import InvalidArgument, NotFound
 from hooper.api.volume import VolumeDriver
+from hooper.linux import syscalls
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _OPTIONS = ("type", "device", "o")
-_BIND = "bind"
-"""Name, in the volume's directory, of the symbolic link to the directory that it is bound to."""
+_FILE = "options.json"
+"""In the directory of a volume that is a mount: its options."""
 
 
-def _bound(name: str, options: Mapping[str, str]) -> Path | None:
-    """The directory of this host that the options ask for, or None for one of the volume's own."""
+def check_options(name: str, options: Mapping[str, str]) -> dict[str, str]:
+    """Those that are set. InvalidArgument names the wrong or missing one."""
     for key in options:
+        if key == "size":
+            raise InvalidArgument(
+                f"create {name}: quota size requested but no quota support",
+                remedy="Limit a tmpfs: type=tmpfs, device=tmpfs, o=size=1g.",
+            )
         if key not in _OPTIONS:
             raise InvalidArgument(
-                f"cannot create volume {name}", f'unknown option "{key}"', f"There are: {', '.join(_OPTIONS)}."
+                f'create {name}: invalid option: "{key}"', remedy=f"There are: {', '.join(_OPTIONS)}."
             )
-    if not any(options.values()):
-        return None
-    words = [word for word in options.get("o", "").split(",") if word]
-    if options.get("type", "none") not in ("none", _BIND, "") or not {_BIND, "rbind"}.intersection(words):
-        raise Unsupported(
-            f"cannot create volume {name}",
-            f'a mount of type "{options.get("type", "")}" with options "{options.get("o", "")}"',
-            "Use type=none, o=bind and device=/a/directory; or mount it on the host and bind that. A tmpfs"
-            " is had by --tmpfs.",
-        )
-    if rest := [word for word in words if word not in (_BIND, "rbind", "rw")]:
-        raise Unsupported(f"cannot create volume {name}", f'mount option "{rest[0]}"', "Use o=bind alone.")
-    device = options.get("device", "")
-    if not device.startswith("/"):
-        raise InvalidArgument(
-            f"cannot create volume {name}", f'device "{device}" is no absolute path', "Give device=/a/directory."
-        )
-    return Path(device)
+    found = {key: value for key, value in options.items() if value}
+    for key in ("device", "type") if found else ():
+        if key not in found:
+            raise InvalidArgument(
+                f'create {name}: missing required option: "{key}"',
+                remedy="For example type=tmpfs, device=tmpfs; or type=none, o=bind, device=/a/directory.",
+            )
+    return found
+
+
+def is_mounted(directory: Path) -> bool:
+    """Something is mounted on its `_data`, also a bind of the same file system."""
+    parent = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.close(syscalls.openat2(parent, "_data", os.O_PATH, resolve=syscalls.RESOLVE_NO_XDEV))
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        return True
+    finally:
+        os.close(parent)
+    return False
 
 
 def _delete(path: Path) -> None:
@@ -55,6 +71,12 @@ def _delete(path: Path) -> None:
 
 
 class LocalVolumes(VolumeDriver):
+    def __init__(self, context: DriverContext) -> None:
+        super().__init__(context)
+        self._locks: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
+        self._mine: set[str] = set()
+        """Containers that this process mounted something for."""
+
     def _directory(self, name: str) -> Path:
         if not _NAME.fullmatch(name) or len(name) > 255:
             raise InvalidArgument(
@@ -64,26 +86,27 @@ class LocalVolumes(VolumeDriver):
             )
         return self.context.data_dir / name
 
-    def _content(self, name: str) -> Path:
-        directory = self._directory(name)
-        link = directory / _BIND
-        return Path(os.readlink(link)) if link.is_symlink() else directory / "_data"
+    def _users(self, name: str) -> Path:
+        return self.context.exec_dir / name
 
     async def create(self, name: str, options: Mapping[str, str]) -> Path:
         directory = self._directory(name)
-        bound = _bound(name, options)
+        described = check_options(name, options)
         directory.mkdir(mode=0o701, parents=True, exist_ok=True)
-        if bound is None:
-            content = directory / "_data"
-            if not content.exists():
-                content.mkdir()
-                content.chmod(0o755)
-        elif not (directory / _BIND).is_symlink():
-            (directory / _BIND).symlink_to(bound)
-        return self._content(name)
+        content = directory / "_data"
+        if not content.exists():
+            content.mkdir()
+            content.chmod(0o755)
+            if described:
+                (directory / _FILE).write_text(json.dumps(described))
+        return content
 
     async def remove(self, name: str) -> None:
         directory = self._directory(name)
+        if (directory / _FILE).exists():
+            async with self._locks[name]:
+                await self._unmount(name)
+            del self._locks[name]
         # Renamed first, so that the name is free even if deleting is interrupted; "~" is in no volume's name.
         trash = directory.with_name(f"~{name}-{os.urandom(4).hex()}")
         try:
@@ -97,10 +120,43 @@ class LocalVolumes(VolumeDriver):
             await anyio.to_thread.run_sync(_delete, leftover)
 
     async def mount(self, name: str, container_id: str) -> Path:
-        content = self._content(name)
-        if not content.is_dir():
-            raise NotFound(f"volume {name} has no directory {content}", remedy="Make the directory, or another volume.")
+        directory = self._directory(name)
+        content = directory / "_data"
+        if not (directory / _FILE).exists():
+            if not content.is_dir():
+                raise NotFound(
+                    f"volume {name} has no directory {content}", remedy="Make the directory, or another volume."
+                )
+            return content
+        async with self._locks[name]:
+            self._mine.add(container_id)
+            users = self._users(name)
+            if not is_mounted(directory):
+                options = json.loads((directory / _FILE).read_text())
+                arguments = {"name": name, "target": str(content), **options}
+                await self.context.workers.run("hooper_volume_local.mounting:mount", arguments)
+            users.mkdir(parents=True, exist_ok=True)
+            (users / container_id).touch()
         return content
 
     async def unmount(self, name: str, container_id: str) -> None:
-        """Nothing was mounted."""
+        users = self._users(name)
+        if not users.is_dir():
+            return
+        async with self._locks[name]:
+            self._mine.discard(container_id)
+            (users / container_id).unlink(missing_ok=True)
+            if not any(users.iterdir()):
+                await self._unmount(name)
+
+    async def _unmount(self, name: str) -> None:
+        """What is mounted is others' content: it must be gone before anything is deleted here."""
+        content = self._directory(name) / "_data"
+        await self.context.workers.run("hooper_volume_local.mounting:unmount", {"target": str(content)})
+        await anyio.to_thread.run_sync(_delete, self._users(name))
+
+    async def reconcile(self, live: Set[str]) -> None:
+        for users in self.context.exec_dir.iterdir():
+            for user in list(users.iterdir()):
+                if user.name not in live and user.name not in self._mine:
+                    await self.unmount(users.name, user.name)
