@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import anyio.from_thread
 
-from hooper.api.engine import Change, Created, Deleted, Engine, PathStat, Pruned, WaitResult
+from hooper.api.engine import Change, Created, Deleted, DiskUsage, Engine, PathStat, Pruned, SubnetStatus, WaitResult
 from hooper.api.errors import Conflict, NotFound, NotModified, StartFailed
 from hooper.api.frontend import Listener
 from hooper.api.isolation import Stats
@@ -154,6 +154,9 @@ class FakeContainers:
 
         return batches()
 
+    async def size(self, name: str) -> int:
+        return 3
+
     async def stats(self, name: str) -> Stats:
         return Stats(cpu_usage=5, memory_usage=10, memory_limit=100, pids=1, block_io=[(8, 0, "read", 512)])
 
@@ -265,6 +268,9 @@ class FakeNetworks:
     async def get(self, name: str) -> Network:
         return self.network
 
+    async def status(self, network: Network) -> dict[str, SubnetStatus]:
+        return {pool.subnet: SubnetStatus(4, 250) for pool in network.pools}
+
     async def endpoints(self, network: Network) -> list[Endpoint]:
         return [Endpoint(id="e", network_id=network.id, container_id="c", container_name="n", address="10.0.0.2/8")]
 
@@ -335,8 +341,8 @@ class FakeSystem:
     async def version(self) -> dict[str, str]:
         return {"Version": "9.9", "Os": "linux", "Arch": "amd64"}
 
-    async def disk_usage(self) -> dict[str, int]:
-        return {"LayersSize": 5}
+    async def disk_usage(self, kinds: Collection[str] = ()) -> DiskUsage:
+        return DiskUsage(layers=5)
 
     async def plugins(self) -> list[dict[str, Any]]:
         return [{"kind": "storage", "name": "overlay", "status": "active"}]

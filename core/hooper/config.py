@@ -66,7 +66,11 @@ def known_keys() -> dict[str, Key]:
         "daemon.exec_root": Key(_directory("exec"), "sockets and run-time state"),
         "daemon.group": Key("hooper", "group that may use the unix socket"),
         "daemon.log_level": Key("info", "debug, info, warning or error"),
+        "log.options": Key(dict[str, Any](), "log options of containers whose driver is log.driver"),
         "plugins.disabled": Key(list[str](), "plugins that are not loaded, by entry point name"),
+        "network.default_address_pools": Key(
+            list[str](), "where networks without --subnet are put, each SUBNET:LENGTH; none: Docker's"
+        ),
         "registry.hosts": Key(dict[str, str](), "registry driver by registry host"),
     }
     for kind in Kind:

@@ -145,7 +145,9 @@ def test_flags_that_docker_repeats_may_be_repeated() -> None:
     assert wrong == []
 
 
-@pytest.mark.parametrize("word", [name for names in WITHOUT_COMMANDS.values() for name in names if " " not in name])
+@pytest.mark.parametrize(
+    "word", sorted(name for names in WITHOUT_COMMANDS.values() for name in names if " " not in name)
+)
 def test_what_is_not_there_is_explained(word: str) -> None:
     assert word in table.ABSENT or find(word)
 

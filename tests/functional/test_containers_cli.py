@@ -9,6 +9,7 @@ import select
 import subprocess
 import sys
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from subprocess import CompletedProcess
 import pytest
 
 import support
-from hooper_net_bridge.naming import table
+from hooper_net_bridge.naming import default_bridge, table
 from support import Hooper
 
 pytestmark = pytest.mark.root
@@ -255,19 +256,37 @@ def test_copy_both_ways(client: Client, tmp_path: Path) -> None:
 
 def test_nothing_is_left_of_removed_containers(clean: Hooper) -> None:
     clean.docker("run", "--rm", "busybox", "true")
-    support.until(lambda: traces(clean)["links"] == 0, what="the links of earlier containers gone")
-    before = traces(clean)
+    support.until(lambda: traces(clean, time.time())["links"] == 0, what="the links of earlier containers gone")
+    begun = time.time()
+    before = traces(clean, begun)
     for _ in range(3):
         clean.docker("run", "--rm", "-p", "80", "-v", "/anonymous", "busybox", "true")
     clean.docker("run", "--rm", "busybox", "nosuchprogram", check=False)
-    support.until(lambda: traces(clean) == before, what=f"{traces(clean)} like {before}")
+    support.until(lambda: traces(clean, begun) == before, what=f"{traces(clean, begun)} like {before}")
 
 
-def traces(engine: Hooper) -> dict[str, int]:
-    """How much of everything that a container is made of is there."""
+def created_since(engine: Hooper, since: float) -> list[str]:
+    """The ids of the containers that were created."""
+    filters = json.dumps({"type": ["container"], "event": ["create"]})
+    path = f"/events?since={since:.6f}&until={time.time():.6f}&filters={urllib.parse.quote(filters)}"
+    connection = support.UnixHttp(engine.socket_path)
+    connection.request("GET", path)
+    lines = connection.getresponse().read().splitlines()
+    connection.close()
+    return [json.loads(line)["id"] for line in lines]
+
+
+def traces(engine: Hooper, since: float) -> dict[str, int]:
+    """How much of everything that a container is made of is there; other engines may run beside this one."""
     mounts = Path("/proc/self/mounts").read_text()
-    links = [name for name in os.listdir("/sys/class/net") if name.startswith(("hpv", "veth"))]
-    cgroups = [path for path in Path("/sys/fs/cgroup").glob("**/hooper*/*") if path.is_dir()]
+    links = os.listdir(f"/sys/class/net/{default_bridge(engine.exec_root)}/brif")
+    hierarchies = [path for path in Path("/sys/fs/cgroup").glob("*") if path.is_dir()]
+    cgroups = [
+        path
+        for container in created_since(engine, since)
+        for path in (Path("/sys/fs/cgroup/hooper", container), *(h / "hooper" / container for h in hierarchies))
+        if path.is_dir()
+    ]
     return {
         "mounts": mounts.count(str(engine.data_root)) + mounts.count(str(engine.exec_root)),
         "links": len(links),

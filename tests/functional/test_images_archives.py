@@ -149,5 +149,5 @@ async def test_import_makes_an_image_of_a_file_system(host: Host, tmp_path: Path
     assert (image.id, image.image.history[0].comment) == (image_id, "made by hand")
     assert (config.cmd, config.env, config.exposed_ports) == (["sh"], ["A=1", "B=2 3"], {"80/tcp": {}})
     assert (config.labels, config.working_dir) == ({"x": "y"}, "/srv")
-    with (tmp_path / "root.tar").open("rb") as file, pytest.raises(InvalidArgument, match="RUN is not a valid change"):
+    with (tmp_path / "root.tar").open("rb") as file, pytest.raises(InvalidArgument, match="run is not a valid change"):
         await host.images.import_tar(file.fileno(), changes=["RUN x"])

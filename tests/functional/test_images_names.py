@@ -100,7 +100,7 @@ async def test_removing_a_name_and_then_the_image(host: Host) -> None:
     removed = await host.images.remove("app:2")
     assert removed == [Deleted(untagged="app:2"), Deleted(deleted=image_id), Deleted(deleted=chain)]
     assert host.tars.snapshots == {} and host.rows("blobs") == 0
-    assert [event[1] for event in host.events] == ["untag", "untag", "delete"]
+    assert [event[1] for event in host.events] == ["tag", "tag", "untag", "untag", "delete"]
 
 
 async def test_removing_by_id_needs_force_for_several_names(host: Host) -> None:

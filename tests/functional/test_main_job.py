@@ -274,7 +274,7 @@ def test_the_network_driver_is_configured(short_tmp: Path) -> None:
         assert daemon.docker("network", "inspect", "-f", "{{.Driver}}", "without-driver").stdout == "bridge\n"
         daemon.docker("network", "rm", "without-driver")
     wrong = support.hooper(short_tmp / "nonet", config='[network]\ndriver = "nope"\n')
-    with pytest.raises(AssertionError, match='network driver "nope" not found'):
+    with pytest.raises(AssertionError, match='"nope" not found: no active plugin brings a network driver'):
         wrong.__enter__()
 
 

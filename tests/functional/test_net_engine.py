@@ -8,6 +8,8 @@ import sqlite3
 import subprocess
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -301,3 +303,23 @@ def test_many_connections_at_once(tidy: support.Hooper) -> None:
     assert [client.wait(30) for client in clients] == [0] * 4
     links = [line.split(":")[1].split("@")[0].strip() for line in _links(tidy, "one")]
     assert sorted(links) == ["eth0", "eth1", "eth2", "eth3", "eth4", "lo"]
+
+
+def test_daemons_that_choose_at_the_same_time_choose_apart(short_tmp: Path) -> None:
+    with ExitStack() as stack, ThreadPoolExecutor(4) as pool:
+        daemons = [
+            stack.enter_context(support.hooper(short_tmp / f"apart{number}", config="[network]\n"))
+            for number in range(2)
+        ]
+        jobs = [(daemon, f"net{number}") for number in range(6) for daemon in daemons]
+        made = list(pool.map(lambda job: job[0].request("POST", "/networks/create", {"Name": job[1]}), jobs))
+        assert {status for status, _ in made} == {201}
+        subnets = [
+            network["IPAM"]["Config"][0]["Subnet"]
+            for daemon in daemons
+            for network in daemon.request("GET", "/networks")[1]
+            if network["IPAM"]["Config"]
+        ]
+        assert len(subnets) == len(set(subnets)) == 14
+        for daemon, name in jobs:
+            daemon.request("DELETE", f"/networks/{name}")

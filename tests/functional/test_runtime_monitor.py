@@ -243,6 +243,13 @@ async def test_a_second_start_is_refused_and_changes_nothing(launcher: Launcher,
     assert (await exit.wait()).exit_code == 143
 
 
+async def test_who_starts_late_hears_why_it_could_not_be_made(launcher: Launcher, tmp_path: Path) -> None:
+    monitor = await launcher.spawn(spawn_of(tmp_path / "c", "true", hostname="fail-create"))
+    await monitor.closed.wait()
+    with pytest.raises(StartFailed, match="asked to fail"):
+        await monitor.start()
+
+
 async def test_killed_before_its_start(launcher: Launcher, tmp_path: Path) -> None:
     monitor = await launcher.spawn(spawn_of(tmp_path / "c", "true"))
     os.kill(await monitor.created(), signal.SIGKILL)

@@ -23,6 +23,7 @@ from hooper.api.errors import (
     to_wire,
 )
 from hooper.api.frontend import Listener
+from hooper.api.logs import LogEntry
 from hooper.api.model import (
     Container,
     ContainerConfig,
@@ -35,7 +36,6 @@ from hooper.api.model import (
     Image,
     ImageConfig,
     ImageSummary,
-    LogConfig,
     MountPoint,
     RootFS,
 )
@@ -66,11 +66,16 @@ def test_inspect_has_every_key_of_a_config() -> None:
 
 
 def test_host_config_shows_dockers_empty_values() -> None:
-    shown = container_shapes.host_config(HostConfig())
-    assert shown["PortBindings"] == {} and shown["Dns"] == [] and shown["Binds"] is None
+    shown = container_shapes.host_config(container())
+    assert shown["PortBindings"] is None and shown["Dns"] is None and shown["Binds"] is None
     assert shown["LogConfig"] == {"Type": "", "Config": {}} and shown["ConsoleSize"] == [0, 0]
-    assert "Init" not in shown and "Tmpfs" not in shown
-    assert container_shapes.host_config(HostConfig(init=True, tmpfs={"/a": ""}))["Tmpfs"] == {"/a": ""}
+    assert shown["OomKillDisable"] is False and "/proc/kcore" in shown["MaskedPaths"]
+    assert "Init" not in shown and "Tmpfs" not in shown and "KernelMemory" not in shown
+    assert container_shapes.host_config(container(), (1, 41))["KernelMemoryTCP"] == 0
+    given = container(host_config=HostConfig(init=True, tmpfs={"/a": ""}, privileged=True, links=["x:y"]))
+    shown = container_shapes.host_config(given)
+    assert shown["Tmpfs"] == {"/a": ""} and shown["Init"] is True and shown["MaskedPaths"] is None
+    assert shown["Links"] == [f"/x:/{given.name}/y"]
 
 
 def test_network_settings_repeat_the_bridge() -> None:
@@ -152,13 +157,13 @@ EVENT = Event(
         ({}, True),
         ({"event": ["exec_start"]}, True),
         ({"event": ["start"]}, False),
-        ({"container": ["ab"], "image": ["nope"]}, True),
+        ({"container": ["ab"], "image": ["nope"]}, False),
         ({"container": ["x"]}, False),
         ({"image": ["host:5/a"]}, True),
         ({"label": ["l"]}, True),
         ({"label": ["l=v", "m"]}, False),
         ({"type": ["network"]}, False),
-        ({"network": ["abc"]}, False),
+        ({"network": ["ab"]}, True),
     ],
 )
 def test_event_filters(filters: dict[str, list[str]], expected: bool) -> None:
@@ -168,10 +173,17 @@ def test_event_filters(filters: dict[str, list[str]], expected: bool) -> None:
 # Logs
 
 
-def test_details_are_the_labels_and_variables_that_the_options_name() -> None:
-    config = ContainerConfig(labels={"a": "1", "b": "2"}, env=["E=3", "F=4"])
-    host = HostConfig(log_config=LogConfig(type="json-file", config={"labels": "a", "env": "E"}))
-    assert logs.details(container(config=config, host_config=host)) == b"E=3,a=1 "
+def test_log_entries_on_the_wire() -> None:
+    entries = [
+        LogEntry("stdout", b"x\n", 1, {"b": "2", "a": "&"}),
+        LogEntry("stderr", b"y", 10**9, {}),
+        LogEntry("stdout", b"z\n", 2 * 10**9, None),
+    ]
+    plain = logs.Encoder(tty=False, timestamps=False, details=False).encode(entries)
+    assert plain == b"\1\0\0\0\0\0\0\2x\n" + b"\2\0\0\0\0\0\0\1y" + b"\1\0\0\0\0\0\0\2z\n"
+    assert logs.Encoder(tty=True, timestamps=False, details=True).encode(entries) == b"a=%26,b=2 x\n y z\n"
+    stamped = logs.Encoder(tty=True, timestamps=True, details=True).encode(entries[:2])
+    assert stamped == b"1970-01-01T00:00:00.000000001Z a=%26,b=2 x\n1970-01-01T00:00:01.000000000Z  y"
 
 
 @pytest.mark.parametrize(("tail", "lines"), [("all", None), ("", None), ("0", 0), ("12", 12), ("-1", None)])
@@ -290,7 +302,7 @@ def test_every_route_has_a_handler() -> None:
         ("GET", "/images/get/get", "save", ("get",)),
         ("DELETE", "/images/a/b", "remove", ("a/b",)),
         ("POST", "/containers/x/start", "start", ("x",)),
-        ("GET", "/containers/x/attach/ws", "attach_websocket", ("x",)),
+        ("GET", "/containers/x/attach/ws", "attach", ("x",)),
     ],
 )
 def test_routing(method: str, path: str, handler: str, parameters: tuple[str, ...]) -> None:

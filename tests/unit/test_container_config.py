@@ -76,7 +76,7 @@ def test_binds_mounts_and_image_volumes() -> None:
     [
         (HostConfig(binds=["/a:b"]), "must be absolute"),
         (HostConfig(binds=["/a:/"]), "destination can't be '/'"),
-        (HostConfig(binds=["/a:/b:rx"]), 'invalid mode: rx'),
+        (HostConfig(binds=["/a:/b:rx"]), "invalid mode: rx"),
         (HostConfig(binds=["/a:/b:ro:x"]), "invalid volume specification"),
         (HostConfig(binds=["/a:/b", "/c:/b/"]), "Duplicate mount point: /b"),
         (HostConfig(mounts=[MountRequest(type="bind", source="/no/such", target="/b")]), "does not exist: /no/such"),

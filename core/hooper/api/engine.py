@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from hooper.api.builder import BuildRequest, Progress
+from hooper.api.errors import Unsupported
 from hooper.api.isolation import Stats
 from hooper.api.logs import LogEntry, LogQuery
 from hooper.api.model import (
@@ -32,6 +33,9 @@ from hooper.api.model import (
 )
 from hooper.api.network import Endpoint, Network
 from hooper.api.registry import Credentials, Descriptor
+
+if TYPE_CHECKING:
+    from hooper.api.moving import Moves
 
 Filters = Mapping[str, Sequence[str]]
 """{"label": ["a", "b=c"], "status": ["running"]}: Docker's filters, in either wire form, parsed."""
@@ -179,6 +183,10 @@ class Containers(ABC):
         """Titles and rows, of the host's view, as `ps` with these arguments prints them."""
 
     @abstractmethod
+    async def size(self, name: str) -> int:
+        """Bytes of the files that it has written or changed itself."""
+
+    @abstractmethod
     async def stats(self, name: str) -> Stats | None:
         """None if it does not run."""
 
@@ -313,6 +321,13 @@ class Images(ABC):
         """The registry's descriptor and the platforms."""
 
 
+class SubnetStatus(msgspec.Struct, frozen=True):
+    """Addresses of one subnet: `used` are given out or reserved, `free` may still be given out by the engine."""
+
+    used: int
+    free: int
+
+
 class Networks(ABC):
     @abstractmethod
     async def create(self, network: Network) -> tuple[Network, Sequence[str]]:
@@ -330,6 +345,10 @@ class Networks(ABC):
     @abstractmethod
     async def endpoints(self, network: Network) -> Sequence[Endpoint]:
         """Those of running containers."""
+
+    @abstractmethod
+    async def status(self, network: Network) -> dict[str, SubnetStatus]:
+        """By subnet, as text."""
 
     @abstractmethod
     async def remove(self, name: str) -> None:
@@ -394,6 +413,38 @@ class Events(ABC):
         """Remembered events from `since_ns` on (0: none), then new ones as they come."""
 
 
+class CachedStep(msgspec.Struct, frozen=True):
+    """A finished step of a build. `size` are bytes that no other step has; `shared`: an image has them too."""
+
+    key: str
+    description: str
+    size: int
+    shared: bool
+    created: str
+    """RFC 3339, UTC."""
+    last_used: float
+    """Seconds since the epoch."""
+
+
+USAGE_KINDS = ("image", "container", "volume", "build-cache")
+
+
+class DiskUsage(msgspec.Struct, kw_only=True):
+    """Bytes. An object that vanishes meanwhile is not in it."""
+
+    layers: int = 0
+    """Of all layers, each once."""
+    builder: int = 0
+    """Of the layers that only finished steps of builds keep."""
+    shared: dict[str, int] = {}
+    """By image id: of its layers that other images have too."""
+    containers: dict[str, int] = {}
+    """By id: of the files that it has written or changed itself."""
+    volumes: dict[str, int] = {}
+    """By name."""
+    steps: list[CachedStep] = []
+
+
 class System(ABC):
     @abstractmethod
     async def info(self) -> dict[str, Any]:
@@ -404,8 +455,8 @@ class System(ABC):
         """Version, GitCommit, KernelVersion, Os, Arch, BuildTime."""
 
     @abstractmethod
-    async def disk_usage(self) -> dict[str, int]:
-        """LayersSize, BuilderSize: bytes."""
+    async def disk_usage(self, kinds: Collection[str] = USAGE_KINDS) -> DiskUsage:
+        """Of these kinds of objects only: measuring files takes a while."""
 
     @abstractmethod
     async def plugins(self) -> Sequence[dict[str, Any]]:
@@ -423,3 +474,8 @@ class Engine(ABC):
     builds: Builds
     events: Events
     system: System
+
+    @property
+    def moving(self) -> Moves:
+        """Moving containers between engines. Unsupported by an engine that does not override this."""
+        raise Unsupported("this engine does not move containers")

@@ -107,6 +107,12 @@ class Stats(msgspec.Struct):
     pids_limit: int | None = None
     block_io: list[tuple[int, int, str, int]] = []
     """(major, minor, "read" or "write", bytes)"""
+    block_operations: list[tuple[int, int, str, int]] | None = None
+    """The same, counting requests; cgroup v1 alone."""
+    cpu_each: list[int] | None = None
+    """`cpu_usage` by CPU; cgroup v1 alone."""
+    memory_peak: int | None = None
+    """The highest `memory_usage`; cgroup v1 alone."""
 
 
 class IsolationBackend(ABC):

@@ -7,7 +7,7 @@ are the OCI image-spec's (config.md).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -28,6 +28,9 @@ _SPECIAL = {
     "ipv6_address": "IPv6Address",
     "link_local_ips": "LinkLocalIPs",
     "dns_names": "DNSNames",
+    "blkio_device_read_iops": "BlkioDeviceReadIOps",
+    "blkio_device_write_iops": "BlkioDeviceWriteIOps",
+    "kernel_memory_tcp": "KernelMemoryTCP",
     "io_maximum_iops": "IOMaximumIOps",
     "io_maximum_bandwidth": "IOMaximumBandwidth",
     "rw": "RW",
@@ -164,10 +167,29 @@ class DeviceMapping(DockerStruct, kw_only=True):
     cgroup_permissions: str = "rwm"
 
 
+Int64 = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
+UInt64 = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+Weight = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF)]
+
+
 class Ulimit(DockerStruct, kw_only=True):
     name: str = ""
-    soft: int = 0
-    hard: int = 0
+    soft: Int64 = 0
+    hard: Int64 = 0
+
+
+class WeightDevice(DockerStruct, kw_only=True):
+    """A block device's share of I/O."""
+
+    path: str = ""
+    weight: Weight = 0
+
+
+class ThrottleDevice(DockerStruct, kw_only=True):
+    """A block device's limit, in bytes or operations a second."""
+
+    path: str = ""
+    rate: UInt64 = 0
 
 
 class MountRequest(DockerStruct, kw_only=True):
@@ -181,6 +203,7 @@ class MountRequest(DockerStruct, kw_only=True):
     bind_options: dict[str, Any] | None = None
     volume_options: dict[str, Any] | None = None
     tmpfs_options: dict[str, Any] | None = None
+    image_options: dict[str, Any] | None = None
 
 
 class HostConfig(DockerStruct, kw_only=True):
@@ -208,7 +231,7 @@ class HostConfig(DockerStruct, kw_only=True):
     ipc_mode: str = ""
     cgroup: str = ""
     links: list[str] | None = None
-    oom_score_adj: int = 0
+    oom_score_adj: Int64 = 0
     pid_mode: str = ""
     privileged: bool = False
     publish_all_ports: bool = False
@@ -218,33 +241,46 @@ class HostConfig(DockerStruct, kw_only=True):
     tmpfs: dict[str, str] | None = None
     uts_mode: str = ""
     userns_mode: str = ""
-    shm_size: int = 0
+    shm_size: Int64 = 0
     sysctls: dict[str, str] | None = None
     runtime: str = ""
     isolation: str = ""
-    cpu_shares: int = 0
-    memory: int = 0
-    nano_cpus: int = 0
+    cpu_shares: Int64 = 0
+    memory: Int64 = 0
+    nano_cpus: Int64 = 0
     cgroup_parent: str = ""
-    blkio_weight: int = 0
-    cpu_period: int = 0
-    cpu_quota: int = 0
-    cpu_realtime_period: int = 0
-    cpu_realtime_runtime: int = 0
+    blkio_weight: Weight = 0
+    blkio_weight_device: list[WeightDevice] | None = None
+    blkio_device_read_bps: list[ThrottleDevice] | None = None
+    blkio_device_write_bps: list[ThrottleDevice] | None = None
+    blkio_device_read_iops: list[ThrottleDevice] | None = None
+    blkio_device_write_iops: list[ThrottleDevice] | None = None
+    cpu_period: Int64 = 0
+    cpu_quota: Int64 = 0
+    cpu_realtime_period: Int64 = 0
+    cpu_realtime_runtime: Int64 = 0
     cpuset_cpus: str = ""
     cpuset_mems: str = ""
     devices: list[DeviceMapping] | None = None
     device_cgroup_rules: list[str] | None = None
-    memory_reservation: int = 0
-    memory_swap: int = 0
-    memory_swappiness: int | None = None
+    device_requests: list[dict[str, Any]] | None = None
+    kernel_memory: Int64 = 0
+    kernel_memory_tcp: Int64 = 0
+    memory_reservation: Int64 = 0
+    memory_swap: Int64 = 0
+    memory_swappiness: Int64 | None = None
     oom_kill_disable: bool | None = None
-    pids_limit: int | None = None
+    pids_limit: Int64 | None = None
     ulimits: list[Ulimit] | None = None
     mounts: list[MountRequest] | None = None
     masked_paths: list[str] | None = None
     readonly_paths: list[str] | None = None
     init: bool | None = None
+    cpu_count: Int64 = 0
+    """This and the next three are of Windows: taken, and refused or left unused."""
+    cpu_percent: Int64 = 0
+    io_maximum_iops: Int64 = 0
+    io_maximum_bandwidth: Int64 = 0
 
 
 class EndpointIPAM(DockerStruct, kw_only=True):
@@ -281,7 +317,7 @@ class MountPoint(DockerStruct, kw_only=True):
     """A mount of a container, as inspect shows it."""
 
     type: str
-    """bind, volume or tmpfs."""
+    """bind, volume, tmpfs or image."""
     name: str = ""
     source: str = ""
     destination: str = ""
@@ -289,6 +325,35 @@ class MountPoint(DockerStruct, kw_only=True):
     mode: str = ""
     rw: bool = True
     propagation: str = ""
+    subpath: str = ""
+    """What of a volume or image is mounted; inspect does not show it, nor the next three."""
+    anonymous: bool = False
+    """Nobody named the volume for this container: it goes with it."""
+    options: str = ""
+    """Of a tmpfs: its mount options, with commas between."""
+    recursion: str = ""
+    """Of a bind: "" takes what is mounted below along, read-only too where it is; "none" does not take it along;
+    "writable" leaves it writable."""
+
+
+class ProbeResult(DockerStruct, kw_only=True):
+    """One run of a container's health check."""
+
+    start: str
+    end: str
+    exit_code: int
+    """0 healthy; -1: it took too long, or could not be run."""
+    output: str
+
+
+class Health(DockerStruct, kw_only=True):
+    """What the health check of a container has found."""
+
+    status: str = "starting"
+    """starting, healthy, unhealthy."""
+    failing_streak: int = 0
+    log: list[ProbeResult] = []
+    """The last five, oldest first."""
 
 
 class ContainerState(DockerStruct, kw_only=True):
@@ -300,11 +365,31 @@ class ContainerState(DockerStruct, kw_only=True):
     oom_killed: bool = False
     started_at: str = "0001-01-01T00:00:00Z"
     finished_at: str = "0001-01-01T00:00:00Z"
+    health: Health | None = None
+    """None: it has no health check, or was never started."""
 
     @property
     def running(self) -> bool:
         """A process of it lives: also paused and between two runs of a restart policy."""
         return self.status in ("running", "paused", "restarting")
+
+
+class Departure(msgspec.Struct, kw_only=True):
+    """The source's record of a move. See `hooper.api.moving`."""
+
+    transfer: str
+    to: str
+    """The target's address, as the client has it."""
+    engine: str
+    """The target's id."""
+    state: str = "moving"
+    """moving (undone when in doubt), sealed (the target alone knows), gone (to be removed)."""
+    was_running: bool = False
+    stopped_by_user: bool = False
+    auto_remove: bool = False
+    """This and the two before: as it was, for when the move is undone."""
+    carried: list[str] = []
+    """Names of the volumes that go with it."""
 
 
 class Container(DockerStruct, kw_only=True):
@@ -340,6 +425,8 @@ class Container(DockerStruct, kw_only=True):
     stopped_by_user: bool = False
     """Its restart policy rests until somebody starts it."""
     platform: str = "linux"
+    moving: Departure | None = None
+    """It is on its way to another engine, and nothing else may change it."""
 
 
 class Volume(DockerStruct, kw_only=True):
@@ -371,6 +458,8 @@ class Exec(DockerStruct, kw_only=True):
     running: bool = False
     exit_code: int | None = None
     pid: int = 0
+    probe: bool = False
+    """Of a health check: it is ended when its daemon is gone."""
 
 
 class Event(msgspec.Struct, frozen=True):

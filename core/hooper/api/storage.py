@@ -56,6 +56,8 @@ class Usage(msgspec.Struct, frozen=True):
     size: int
     """Bytes allocated on disk; a file with several links counts once."""
     inodes: int
+    content: int = 0
+    """Bytes that the files hold, as `ls -l` shows them, without directories: what Docker gives for a container."""
 
 
 class LayerResult(msgspec.Struct, frozen=True):

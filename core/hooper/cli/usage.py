@@ -75,7 +75,8 @@ def summary(found: Mapping[str, Any], layers: int) -> Iterable[dict[str, str]]:
 def _row(kind: str, items: Iterable[Any], active: Any, size: int, reclaimable: int) -> dict[str, str]:
     items = list(items)
     reclaimable = max(reclaimable, 0)
-    share = f" ({reclaimable * 100 // size}%)" if size else ""
+    # As docker has it, no share of the cache: all of it can go.
+    share = f" ({reclaimable * 100 // size}%)" if size and kind != "Build Cache" else ""
     return {
         "Type": kind,
         "TotalCount": str(len(items)),

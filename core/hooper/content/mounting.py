@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from hooper.api import oci
 from hooper.api.errors import Internal, InvalidArgument
 from hooper.api.storage import Mount
 from hooper.linux import mounts as linux_mounts
@@ -83,14 +84,26 @@ def open_tree(arguments: Mapping[str, Any]) -> int:
 
 
 def enter(arguments: Mapping[str, Any]) -> None:
-    """Moves this process's root into the tree that a worker's arguments name; see `open_tree`."""
+    """Moves this process's root into the tree that a worker's arguments name; see `open_tree`.
+
+    With `bound`, mounts of an OCI spec, those are made in a snapshot's tree before.
+    """
     private_namespace()
     try:
-        tree = open_tree(arguments)
+        tree = _with_bound(arguments) if arguments.get("bound") else open_tree(arguments)
     except OSError as error:
         raise Internal("cannot open the tree to work on", error.strerror or str(error)) from error
     move_root(tree)
     os.close(tree)
+
+
+def _with_bound(arguments: Mapping[str, Any]) -> int:
+    """As `open_tree`; the snapshot stays mounted at its place, since what is mounted in it would go with that."""
+    place = mount_private(msgspec.convert(arguments["mounts"], list[Mount]))
+    tree = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    for mount in msgspec.convert(arguments["bound"], list[oci.Mount]):
+        linux_mounts.mount_in_root(tree, mount)
+    return tree
 
 
 def open_in_root(root: int, path: bytes, flags: int) -> int:

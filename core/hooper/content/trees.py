@@ -90,8 +90,11 @@ def remove_tree(arguments: Mapping[str, Any], fds: Sequence[int]) -> None:
 
 
 def usage(arguments: Mapping[str, Any], fds: Sequence[int]) -> dict[str, int]:
-    """Worker: the {size (bytes allocated), inodes} of the tree `path`; a file with several links counts once."""
-    size = 0
+    """Worker: of the tree `path` the {size (bytes allocated), inodes, content (bytes of files, as they appear)}.
+
+    A file with several links counts once.
+    """
+    size = content = 0
     seen: set[int] = set()
     pending = [os.fsencode(arguments["path"])]
     while pending:
@@ -108,7 +111,8 @@ def usage(arguments: Mapping[str, Any], fds: Sequence[int]) -> dict[str, int]:
             elif each.st_ino not in seen:
                 seen.add(each.st_ino)
                 size += each.st_blocks * 512
-    return {"size": size, "inodes": len(seen)}
+                content += 0 if stat.S_ISDIR(each.st_mode) else each.st_size
+    return {"size": size, "inodes": len(seen), "content": content}
 
 
 def copy_content(source: int, target: int, status: os.stat_result) -> None:

@@ -33,8 +33,11 @@ class Saver:
     def __init__(self, images: ImageStore, layers: LayerStore, packer: Packer) -> None:
         self._images, self._layers, self._packer = images, layers, packer
 
-    async def save(self, names: Sequence[str], output: int) -> None:
-        """Each name is a reference, a repository (all its tags) or an id. NotFound before anything is written."""
+    async def save(self, names: Sequence[str], output: int) -> Sequence[str]:
+        """Each name is a reference, a repository (all its tags) or an id. NotFound before anything is written.
+
+        The ids of the images in it.
+        """
         wanted = self._wanted(names)
         with self._layers.lease() as lease:
             for image_id in wanted:
@@ -51,6 +54,7 @@ class Saver:
             await archive.file("manifest.json", msgspec.json.encode(entries))
             await archive.file("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
             await archive.write(_END)
+        return list(wanted)
 
     def _wanted(self, names: Sequence[str]) -> dict[str, list[Reference]]:
         wanted: dict[str, list[Reference]] = {}

@@ -67,6 +67,24 @@ class BuildCache:
         )
         return int(row[0]) if row else 0
 
+    def entries(self) -> list[tuple[BuildState, int, float, bool]]:
+        """Each step with the bytes of its topmost layer, when it was last used, and whether an image has that layer.
+
+        In the order of their making.
+        """
+        rows = self._database.query(
+            f"SELECT document, coalesce(size, 0), last_used, NOT ({_UNUSED}) FROM"
+            " (SELECT c.rowid AS number, c.chain_id AS chain_id, document, last_used, size"
+            "  FROM build_cache c LEFT JOIN layers l ON l.chain_id=c.chain_id) ORDER BY number"
+        )
+        found = []
+        for document, size, last_used, shared in rows:
+            try:
+                found.append((self._decode(document), int(size), float(last_used), bool(shared)))
+            except msgspec.DecodeError:
+                continue  # written by another version of the program
+        return found
+
     def prune(self, *, before: float | None, keys: Sequence[str], used_too: bool) -> list[str]:
         """Forgets the steps that were last used before a time, if one is given, and returns their keys.
 

@@ -16,6 +16,7 @@ from hooper.engine.changes import apply_changes
 from hooper.engine.clock import rfc3339
 from hooper.engine.core import Core
 from hooper.engine.layers import Lease, chain_id
+from hooper.engine.merge import merged
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,8 @@ class Commit:
 
 async def commit(core: Core, container: Container, wish: Commit) -> str:
     """The id of the new image: the container's own with one layer more, and its configuration."""
-    tags = [str(Reference.parse(wish.reference).with_default_tag())] if wish.reference else []
-    config = _config(wish.config or container.config)
-    apply_changes(config, wish.changes)
+    reference = Reference.parse(wish.reference).with_default_tag() if wish.reference else None
+    config = _configuration(container, wish)
     base = await core.images.get(container.image_id)
     now = rfc3339()
     step = History(
@@ -51,9 +51,22 @@ async def commit(core: Core, container: Container, wish: Commit) -> str:
     with core.images.layers.lease() as lease:
         lease.add("layer", base.chain)
         layer = await _layer(core, container, base.chain, lease)
-        image_id = await core.images.create_image(image, layer, tags, parent=base.id)
-    core.emit(container, "commit", comment=wish.comment, imageID=image_id, imageRef=tags[0] if tags else "")
+        image_id = await core.images.create_image(image, layer, [str(reference)] if reference else [], parent=base.id)
+    name = reference.familiar if reference else ""
+    core.emit(container, "commit", comment=wish.comment, imageID=image_id, imageRef=name)
     return image_id
+
+
+def _configuration(container: Container, wish: Commit) -> ImageConfig:
+    """The container's with the changes; or what is wished with the changes, filled up with the container's."""
+    given = wish.config if wish.config != ContainerConfig() else None
+    config = _config(given or container.config)
+    apply_changes(config, wish.changes)
+    if given is None:
+        return config
+    names = [field.name for field in msgspec.structs.fields(ImageConfig)]
+    whole = merged(ContainerConfig(**{name: getattr(config, name) for name in names}), container.config)
+    return msgspec.structs.replace(_config(whole), on_build=config.on_build)
 
 
 def _config(config: ContainerConfig) -> ImageConfig:

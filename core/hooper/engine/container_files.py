@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import msgspec
 
 from hooper.api.engine import Change, PathStat
-from hooper.api.model import Container
+from hooper.api.model import Container, MountPoint
 from hooper.engine.core import Core
 from hooper.engine.lifecycle import Lifecycle
+from hooper.engine.mounts import runtime_mounts
 from hooper.engine.names import new_id
 
 
@@ -19,16 +22,31 @@ class ContainerFiles:
     def __init__(self, core: Core, lifecycle: Lifecycle) -> None:
         self._core, self._lifecycle = core, lifecycle
 
-    async def _tree(self, container: Container) -> dict[str, Any]:
-        """A running container is seen through its first process, with its volumes; one that rests by its snapshot."""
-        live = self._lifecycle.live.get(container.id)
-        if live:
-            return {"root": f"/proc/{container.state.pid}/root"}
-        return {"mounts": msgspec.to_builtins(list(await self._core.storage.mounts(container.id)))}
+    @asynccontextmanager
+    async def _tree(self, container: Container) -> AsyncIterator[dict[str, Any]]:
+        """A running container is seen through its first process; one that rests by its snapshot and its volumes."""
+        if container.id in self._lifecycle.live:
+            yield {"root": f"/proc/{container.state.pid}/root"}
+            return
+        async with AsyncExitStack() as volumes:
+            bound = [mount for point in container.mounts if (mount := await self._bound(container, point, volumes))]
+            snapshot = list(await self._core.storage.mounts(container.id))
+            yield {"mounts": msgspec.to_builtins(snapshot), "bound": msgspec.to_builtins(runtime_mounts(bound, None))}
+
+    async def _bound(self, container: Container, point: MountPoint, volumes: AsyncExitStack) -> MountPoint | None:
+        """A volume or a bound path, without a part of a larger one; a driver may mount it for the time being."""
+        if point.subpath or point.type not in ("volume", "bind"):
+            return None
+        if point.type == "bind":
+            return point if os.path.exists(point.source) else None
+        user = f"{container.id}.files-{new_id()[:12]}"
+        place = await self._core.volumes.mount(point.name, user)
+        volumes.push_async_callback(self._core.volumes.unmount, point.name, user)
+        return msgspec.structs.replace(point, source=str(place))
 
     async def _work(self, function: str, container: Container, fds: Sequence[int] = (), **arguments: Any) -> Any:
-        arguments |= await self._tree(container)
-        return await self._core.workers.run(f"hooper.content.files:{function}", arguments, fds)
+        async with self._tree(container) as tree:
+            return await self._core.workers.run(f"hooper.content.files:{function}", arguments | tree, fds)
 
     async def stat(self, container: Container, path: str) -> PathStat:
         found = await self._work("stat_path", container, path=path)

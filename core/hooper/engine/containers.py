@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import suppress
 
 import anyio
 
@@ -20,11 +21,11 @@ from hooper.api.engine import (
     Pruned,
     WaitResult,
 )
-from hooper.api.errors import Conflict, InvalidArgument, NotFound
+from hooper.api.errors import Conflict, InvalidArgument, NotFound, NotModified
 from hooper.api.isolation import Stats
 from hooper.api.logs import LogEntry, LogQuery, Running
 from hooper.api.model import Container, ContainerConfig, Exec, HostConfig
-from hooper.engine import listing, spec
+from hooper.engine import listing, log_targets, spec
 from hooper.engine.clock import seconds
 from hooper.engine.container_files import ContainerFiles
 from hooper.engine.core import Core
@@ -33,7 +34,7 @@ from hooper.engine.execs import Execs
 from hooper.engine.init_layer import InitLayers
 from hooper.engine.lifecycle import Lifecycle
 from hooper.engine.names import check_name
-from hooper.engine.store import ContainerStore
+from hooper.engine.store import ContainerStore, check_stays
 from hooper.engine.top import rows as top_rows
 from hooper.engine.waiting import known
 
@@ -47,7 +48,7 @@ class ContainerService(Containers):
         self._execs = Execs(core, self.lifecycle)
         self._files = ContainerFiles(core, self.lifecycle)
         core.networks.containers = Sandboxes(self._store, self.lifecycle)
-        self._removing: set[str] = set()
+        self._removing: dict[str, anyio.Event] = {}
 
     async def create(self, request: ContainerCreate) -> Created:
         return await self._creator.create(request)
@@ -71,7 +72,8 @@ class ContainerService(Containers):
     async def restart(self, name: str, *, signal: str = "", timeout: int | None = None) -> None:
         container = self._store.get(name)
         if container.state.running:
-            await self.lifecycle.stop(container, signal, timeout)
+            with suppress(NotModified):  # it ended meanwhile
+                await self.lifecycle.stop(container, signal, timeout, starts_again=True)
         await self.lifecycle.start(container)
         self._core.emit(container, "restart")
 
@@ -86,18 +88,26 @@ class ContainerService(Containers):
 
     async def rename(self, name: str, new_name: str) -> None:
         container = self._store.get(name)
+        check_stays(container)
         old = container.name
         if not new_name:
             raise InvalidArgument("Neither old nor new names may be empty")
+        if new_name.removeprefix("/") == old:
+            raise InvalidArgument("Renaming a container with the same name as its current name")
         self._store.rename(container, check_name(new_name))
+        await self._core.networks.renamed(container)
         self._core.emit(container, "rename", oldName=f"/{old}")
 
     async def update(self, name: str, changes: HostConfig) -> Sequence[str]:
         container = self._store.get(name)
+        check_stays(container)
+        from hooper.engine import updates
+
+        updates.check(container, changes)
         updated = spec.merge_resources(container.host_config, changes)
         live = self.lifecycle.live.get(container.id)
         if live:
-            await live.monitor.update(spec.resources(changes))
+            await live.monitor.update(spec.resources(updates.in_force(container.host_config, changes)))
         container.host_config = updated
         self._store.save(container)
         self._core.emit(container, "update")
@@ -105,29 +115,43 @@ class ContainerService(Containers):
 
     async def remove(self, name: str, *, force: bool = False, volumes: bool = False) -> None:
         container = self._store.get(name)
-        if container.state.running:
-            if not force:
-                raise Conflict(
-                    f"cannot remove container {container.name!r}",
-                    f"container is {container.state.status}",
-                    "Stop the container before removing or force remove.",
-                )
-            container.host_config.auto_remove = False
-            await self._end(container)
-        await self._remove(container, volumes=volumes)
+        check_stays(container)
+        # What --rm would have removed goes here too.
+        volumes = volumes or container.host_config.auto_remove
+        while True:
+            if container.state.running:
+                if not force:
+                    raise _runs(container)
+                await self._end(container)
+            async with self.lifecycle.lock(container.id):
+                # Somebody may have started it meanwhile.
+                if container.id not in self.lifecycle.live:
+                    await self._remove(container, volumes=volumes)
+                    return
 
     async def _end(self, container: Container) -> None:
-        container.stopped_by_user = True
-        if container.id in self.lifecycle.live:
+        """Kills it, if it still runs, without it being removed or started again for that."""
+        if live := self.lifecycle.live.get(container.id):
+            live.starts_again = True
+        try:
             await self.lifecycle.kill(container, "SIGKILL")
-        else:
-            container.state.status = "exited"
+        except Conflict:
+            if container.id in self.lifecycle.live:
+                raise
+
+    async def discard(self, container: Container) -> None:
+        """Removes a container that is elsewhere now, or never came to be; its volumes stay."""
+        if container.id in self.lifecycle.live:
+            await self._end(container)
+        await self._remove(container, volumes=False)
 
     async def _remove(self, container: Container, *, volumes: bool | None = None) -> None:
-        """Harmless while another removal of the same container is under way."""
-        if container.id in self._removing or self._store.by_id(container.id) is None:
+        """Waits for another removal of the same container that is under way; harmless after it."""
+        if under_way := self._removing.get(container.id):
+            await under_way.wait()
+        if self._store.by_id(container.id) is None:
             return
-        self._removing.add(container.id)
+        done = self._removing[container.id] = anyio.Event()
         core = self._core
         with_volumes = container.host_config.auto_remove if volumes is None else volumes
         try:
@@ -144,18 +168,17 @@ class ContainerService(Containers):
                 if with_volumes:
                     await self._remove_anonymous_volumes(container)
         finally:
-            self._removing.discard(container.id)
+            del self._removing[container.id]
+            done.set()
         core.emit(container, "destroy")
         self.lifecycle.waiters.removed(container.id, WaitResult(container.state.exit_code))
 
     async def _remove_anonymous_volumes(self, container: Container) -> None:
         for point in container.mounts:
-            if point.type != "volume":
+            if not point.anonymous:
                 continue
             try:
-                volume = await self._core.volumes.get(point.name)
-                if volume.anonymous:
-                    await self._core.volumes.remove(point.name)
+                await self._core.volumes.remove(point.name)
             except (NotFound, Conflict):
                 continue  # gone already, or another container uses it
 
@@ -182,13 +205,18 @@ class ContainerService(Containers):
         container = self._store.get(name)
         if not (query.stdout or query.stderr):
             raise InvalidArgument("Bad parameters: you must choose at least one stream")
-        driver = self._core.log_drivers[container.log_driver]
-        return driver.read(self._core.log_target(container), query, _Runs(self.lifecycle, container))
+        core = self._core
+        driver, target = log_targets.reading(core.log_drivers, container.log_driver, core.log_target(container))
+        return driver.read(target, query, _Runs(self.lifecycle, container))
 
     async def top(self, name: str, ps_args: str) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
         live = self.lifecycle.running(self._store.get(name))
         pids = await live.monitor.processes()
+        self._core.emit(live.container, "top")
         return await anyio.to_thread.run_sync(top_rows, pids, ps_args)
+
+    async def size(self, name: str) -> int:
+        return (await self._core.storage.usage(self._store.get(name).id)).content
 
     async def stats(self, name: str) -> Stats | None:
         live = self.lifecycle.live.get(self._store.get(name).id)
@@ -220,6 +248,7 @@ class ContainerService(Containers):
         copy_uid_gid: bool = False,
     ) -> None:
         container = self._store.get(name)
+        check_stays(container)
         await self._files.put(container, path, archive, no_overwrite_dir_non_dir, copy_uid_gid)
         self._core.emit(container, "extract-to-dir")
 
@@ -255,15 +284,21 @@ class ContainerService(Containers):
         until = listing.moment(filters["until"][0]) if filters.get("until") else None
         removed, space = [], 0
         for container in self._store.all():
+            if container.moving:
+                continue
             if container.state.running or not matching.labels_match(container.config.labels, filters.get("label", ())):
                 continue
             if unwanted and matching.labels_match(container.config.labels, unwanted):
                 continue
             if until is not None and seconds(container.created) > until:
                 continue
-            space += (await self._core.storage.usage(container.id)).size
-            await self._remove(container)
-            removed.append(container.id)
+            async with self.lifecycle.lock(container.id):
+                # Somebody may have started or removed it meanwhile.
+                if container.state.running or self._store.by_id(container.id) is None:
+                    continue
+                space += (await self._core.storage.usage(container.id)).content
+                await self._remove(container)
+                removed.append(container.id)
         self._core.events.emit("container", "prune", "", {"reclaimed": str(space)})
         return Pruned(removed, space)
 
@@ -291,6 +326,20 @@ class ContainerService(Containers):
         return self._execs.ids(self._store.get(name).id)
 
 
+_FIRST_PORTS, _PORTS = "", "ports"
+"""Under which names a monitor holds the reservations that it was started with, and later ones."""
+
+
+def _runs(container: Container) -> Conflict:
+    """Of a removal."""
+    what = f'cannot remove container "/{container.name}"'
+    if container.state.status == "paused":
+        return Conflict(what, "container is paused and must be unpaused first", "Or remove it by force.")
+    return Conflict(
+        what, f"container is {container.state.status}", "Stop the container before removing or force remove."
+    )
+
+
 class Sandboxes:
     """What networks need of containers."""
 
@@ -307,6 +356,17 @@ class Sandboxes:
         """A descriptor of a running container's network namespace, the caller's; else None."""
         live = self._lifecycle.live.get(container_id)
         return await live.monitor.get_sandbox() if live else None
+
+    async def hold(self, container_id: str, descriptors: Sequence[int]) -> None:
+        """The container's monitor keeps copies of these reservations of ports."""
+        if live := self._lifecycle.live.get(container_id):
+            await live.monitor.hold(_PORTS, descriptors)
+
+    async def release_ports(self, container_id: str) -> None:
+        """The container's monitor closes all reservations of ports that it has."""
+        if live := self._lifecycle.live.get(container_id):
+            for name in (_FIRST_PORTS, _PORTS):
+                await live.monitor.unhold(name)
 
 
 class _Runs(Running):

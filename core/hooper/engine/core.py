@@ -11,6 +11,7 @@ from hooper.api.driver import HostInfo, Workers
 from hooper.api.logs import LogDriver, LogTarget
 from hooper.api.model import Container
 from hooper.api.storage import StorageDriver
+from hooper.engine import log_targets
 from hooper.engine.events import EventService
 from hooper.engine.store import ContainerStore
 from hooper.engine.volumes import VolumeService
@@ -41,6 +42,9 @@ class Core:
     selector: Selector
     log_drivers: Mapping[str, LogDriver]
     default_log_driver: str
+    default_log_options: dict[str, str]
+    log_cache: str
+    """The driver that keeps readable copies for those that cannot be read; "" if there is none."""
     default_runtime: str
     tasks: TaskGroup
     log: Any
@@ -67,14 +71,21 @@ class Core:
         return self.host.exec_root / "containers" / container_id
 
     def log_target(self, container: Container) -> LogTarget:
-        return LogTarget(
-            container_id=container.id,
-            container_name=container.name,
-            image=container.config.image,
-            directory=self.data_dir(container.id),
-            options=container.host_config.log_config.config or {},
-            labels=container.config.labels or {},
-        )
+        """What the writer of a container's log works on."""
+        return log_targets.target(container, self.data_dir(container.id), self.log_drivers, self.log_cache)
+
+    def emit_mounts(self, container: Container, action: str) -> None:
+        """ "mount" or "unmount" of each volume that the container has."""
+        for point in container.mounts:
+            if point.type == "volume":
+                attributes = {"container": container.id, "driver": point.driver}
+                if action == "mount":
+                    attributes |= {
+                        "destination": point.destination,
+                        "propagation": point.propagation,
+                        "read/write": str(point.rw).lower(),
+                    }
+                self.events.emit("volume", action, point.name, attributes)
 
     def emit(self, container: Container, action: str, **attributes: str) -> None:
         """A container event, with the attributes that Docker gives to each."""

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from hooper.api.driver import Driver, DriverContext, HostInfo
 from hooper.api.engine import Engine
-from hooper.api.logs import LogDriver
+from hooper.api.logs import CACHE, LogDriver
 from hooper.api.registry import RegistryDriver
 from hooper.api.specs import DriverSpec, Kind
 from hooper.config import Config
 from hooper.content.store import ContentStore
+from hooper.engine import log_targets
 from hooper.engine.build_runner import BuildRunner
 from hooper.engine.builds import BuildService
 from hooper.engine.containers import ContainerService
@@ -25,6 +27,7 @@ from hooper.engine.events import EventService
 from hooper.engine.gc import Collector
 from hooper.engine.images import ImageService
 from hooper.engine.init_layer import InitLayers
+from hooper.engine.name_service import NameService
 from hooper.engine.networks import NetworkService
 from hooper.engine.store import ContainerStore
 from hooper.engine.strays import sweep
@@ -38,19 +41,45 @@ from hooper.runtime.workers import ForkedWorkers
 from hooper.state.database import Database, DriverState
 from hooper.state.lock import RootLock
 
+if TYPE_CHECKING:
+    from hooper.engine.moving import MovingService
+
 
 class LocalEngine(Engine):
     """The use cases on this host's drivers."""
 
-    def __init__(self, core: Core, containers: ContainerService, system: SystemService, builds: BuildService) -> None:
+    def __init__(
+        self,
+        core: Core,
+        containers: ContainerService,
+        system: SystemService,
+        builds: BuildService,
+        init_layers: InitLayers,
+        database: Database,
+    ) -> None:
         self.core = core
+        self._init_layers, self._database = init_layers, database
         self.containers: ContainerService = containers
         self.images = core.images
         self.networks = core.networks
         self.volumes = core.volumes
         self.events = core.events
-        self.system = system
+        self.system: SystemService = system
         self.builds = builds
+
+    @cached_property
+    def moving(self) -> MovingService:
+        """Made when it is first used."""
+        from hooper.engine.moving import MovingService
+
+        return MovingService(self.core, self.containers, self._init_layers, self._database, self.system.engine_id)
+
+    async def recover_moves(self) -> set[str]:
+        """Finishes or undoes moves that an earlier daemon left; ids of containers that wait for their commit."""
+        arriving = self._database.row("SELECT 1 FROM transfers WHERE document!=x''")
+        if arriving is None and not any(container.moving for container in self.core.store.all()):
+            return set()
+        return await self.moving.recover()
 
 
 class Parts:
@@ -120,9 +149,12 @@ async def open_engine(config: Config, log: Any) -> AsyncIterator[tuple[LocalEngi
         tasks = await stack.enter_async_context(anyio.create_task_group())
         stack.callback(tasks.cancel_scope.cancel)
         engine = await _assemble(selector, parts, launcher, tasks, table, log)
+        if engine.core.networks.names is not None:
+            stack.callback(engine.core.networks.names.aclose)
         await launcher.start()
         await engine.containers.lifecycle.reconcile()
-        await sweep(engine.core)
+        await engine.containers.lifecycle.starter.sources.reconcile(set(engine.containers.lifecycle.live))
+        await sweep(engine.core, await engine.recover_moves())
         yield engine, selector
 
 
@@ -151,13 +183,22 @@ async def _assemble(
     log_record, _ = await selector.choose(Kind.LOG)
     volume_record, volume_driver = await selector.choose(Kind.VOLUME)
     log_drivers: dict[str, LogDriver] = await selector.every(Kind.LOG)
+    log_options = log_targets.defaults(selector.config["log.options"])
+    log_cache = selector.capable(Kind.LOG, CACHE)
+    log_targets.check(log_drivers, log_cache, log_record.spec.name, log_options)
     events, store = EventService(), ContainerStore(database)
     content = ContentStore(host.data_root / "content")
     init_layers = InitLayers(storage, parts.workers)
     collector = Collector(database, content, storage, init_layers.drop)
     networks = NetworkService(
-        database, await selector.every(Kind.NETWORK), events.emit, log, selector.config["network.driver"]
+        database,
+        await selector.every(Kind.NETWORK),
+        events.emit,
+        log,
+        selector.config["network.driver"],
+        selector.config["network.default_address_pools"],
     )
+    networks.names = NameService(networks, host.exec_root, log)
     images = ImageService(
         database,
         content,
@@ -188,6 +229,8 @@ async def _assemble(
         selector=selector,
         log_drivers=log_drivers,
         default_log_driver=log_record.spec.name,
+        default_log_options=log_options,
+        log_cache=log_cache,
         default_runtime=runtime.spec.name,
         tasks=tasks,
         log=log,
@@ -208,7 +251,8 @@ async def _assemble(
         events.emit,
         log,
     )
-    engine = LocalEngine(core, containers, SystemService(core, table, database, builds.cache), builds)
+    system = SystemService(core, table, database, builds.cache)
+    engine = LocalEngine(core, containers, system, builds, init_layers, database)
     parts.engine = engine
     return engine
 

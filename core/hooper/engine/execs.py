@@ -3,40 +3,58 @@
 from __future__ import annotations
 
 import socket
+import time
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+
+import anyio
+import msgspec
 
 from hooper.api import oci
+from hooper.api.detach_keys import parse as parse_detach_keys
 from hooper.api.engine import ExecCreate
 from hooper.api.errors import Conflict, NotFound, StartFailed
 from hooper.api.model import Container, Exec
 from hooper.engine import spec
 from hooper.engine.core import Core
-from hooper.engine.detach_keys import parse as parse_detach_keys
 from hooper.engine.lifecycle import Lifecycle
 from hooper.engine.merge import merged_env
 from hooper.engine.names import new_id
 from hooper.runtime.protocol import Attach, ExecExited
 
+REMEMBERED = 256
+"""Execs that have ended: the oldest are forgotten first."""
+RECORD = "exec."
+"""Begins the names of the files, in a container's run directory, that tell the next daemon of running execs."""
+KILLED = 137
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Exec)
+
 
 class Execs:
-    """They are remembered until their container is removed or the daemon ends."""
+    """They are remembered until their container is removed; those that have ended, until many others have."""
 
     def __init__(self, core: Core, lifecycle: Lifecycle) -> None:
         self._core, self._lifecycle = core, lifecycle
         self._execs: dict[str, Exec] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
-        lifecycle.on_exec_exit = self._exited
+        self._ended: dict[str, anyio.Event] = {}
+        self._finished: deque[str] = deque()
+        lifecycle.execs = self
 
     def create(self, container: Container, request: ExecCreate) -> str:
         self._lifecycle.running(container)
         if container.state.status == "paused":
             raise Conflict(
-                f"container {container.name} is paused", "nothing runs in it", "Unpause the container before exec."
+                f"Container {container.name} is paused", "", "Unpause the container before exec: nothing runs in it."
             )
+        parse_detach_keys(request.detach_keys)
         made = Exec(
             id=new_id(),
             container_id=container.id,
             args=request.cmd,
-            user=request.user,
+            user=request.user or container.config.user,
             env=request.env,
             working_dir=request.working_dir,
             tty=request.tty,
@@ -49,7 +67,7 @@ class Execs:
         self._execs[made.id] = made
         if request.console_size:
             self._sizes[made.id] = request.console_size
-        self._core.emit(container, f"exec_create: {' '.join(request.cmd)}", execID=made.id)
+        self._core.emit(container, f"exec_create: {_shown(request.cmd)}", execID=made.id)
         return made.id
 
     def get(self, exec_id: str) -> Exec:
@@ -76,8 +94,9 @@ class Execs:
                 received=received,
                 exec_id=exec_id,
             )
-        self._core.emit(container, f"exec_start: {' '.join(process.args)}", execID=exec_id)
+        self._core.emit(container, f"exec_start: {_shown(process.args)}", execID=exec_id)
         process.running = True
+        self._write(process)
         try:
             process.pid = await live.monitor.exec(
                 exec_id,
@@ -87,8 +106,7 @@ class Execs:
                 stdin=process.attach_stdin,
             )
         except BaseException as error:
-            process.running = False
-            process.exit_code = error.exit_code if isinstance(error, StartFailed) else 126
+            self._finish(process, 127 if isinstance(error, StartFailed) and error.exit_code == 127 else 126)
             raise
         if connection is not None:
             connection.close()
@@ -113,6 +131,7 @@ class Execs:
             capabilities=oci.Capabilities(bounding=caps, effective=caps, permitted=caps),
             rlimits=[spec.rlimit(limit) for limit in host.ulimits or ()],
             no_new_privileges="no-new-privileges" in spec.security_options(host),
+            apparmor_profile="" if process.privileged else spec.apparmor_profile(host),
         )
 
     async def resize(self, exec_id: str, height: int, width: int) -> None:
@@ -120,21 +139,96 @@ class Execs:
         live = self._lifecycle.running(self._core.store.get(process.container_id))
         await live.monitor.resize(height, width, exec_id)
 
-    def _exited(self, exited: ExecExited) -> None:
+    def exited(self, exited: ExecExited) -> None:
+        """Takes a monitor's report; one that is told again changes nothing."""
         process = self._execs.get(exited.exec_id)
-        if process is None:
+        if process is None or not process.running:
             return
-        process.running, process.exit_code, process.pid = False, exited.exit_code, 0
+        self._finish(process, exited.exit_code)
         container = self._core.store.by_id(process.container_id)
         if container:
             self._core.emit(container, "exec_die", execID=exited.exec_id, exitCode=str(exited.exit_code))
 
+    def _finish(self, process: Exec, exit_code: int) -> None:
+        process.running, process.exit_code, process.pid = False, exit_code, 0
+        self._unlink(process)
+        if event := self._ended.get(process.id):
+            event.set()
+        if process.probe:
+            if event is None:  # an earlier daemon's: nobody waits for it
+                self.drop(process.id)
+            return
+        self._finished.append(process.id)
+        while len(self._finished) > REMEMBERED:
+            self.drop(self._finished.popleft())
+
+    # --- what a health check needs ---
+
+    def add_probe(self, container: Container, command: list[str]) -> Exec:
+        """An exec with the container's own user and directory, for `start`; `drop` it in the end."""
+        made = Exec(
+            id=new_id(), container_id=container.id, args=command, attach_stdout=True, attach_stderr=True, probe=True
+        )
+        self._execs[made.id] = made
+        self._ended[made.id] = anyio.Event()
+        self._core.emit(container, f"exec_create: {_shown(command)}", execID=made.id)
+        return made
+
+    def ended(self, exec_id: str) -> anyio.Event:
+        """Set when the probe has ended and its exit code is known."""
+        return self._ended[exec_id]
+
+    def drop(self, exec_id: str) -> None:
+        """Forgets it, whatever it is at."""
+        if process := self._execs.pop(exec_id, None):
+            self._unlink(process)
+        self._sizes.pop(exec_id, None)
+        self._ended.pop(exec_id, None)
+
+    # --- across daemons ---
+
+    def _write(self, process: Exec) -> None:
+        try:
+            self._record(process).write_bytes(_encoder.encode(process))
+        except OSError as error:
+            # Only a daemon that takes over would miss it.
+            self._core.log.warning("no record of an exec", exec=process.id, error=str(error))
+
+    def _unlink(self, process: Exec) -> None:
+        self._record(process).unlink(missing_ok=True)
+
+    def _record(self, process: Exec) -> Path:
+        return self._core.run_dir(process.container_id) / f"{RECORD}{process.id}"
+
+    def recover(self, container: Container, running: Mapping[str, int]) -> list[Exec]:
+        """Takes over what an earlier daemon started, and returns it. `running` are the pids of those that still run."""
+        found = []
+        for file in self._core.run_dir(container.id).glob(f"{RECORD}*"):
+            try:
+                process = _decoder.decode(file.read_bytes())
+            except msgspec.DecodeError:
+                file.unlink()  # half-written: it was not started yet
+                continue
+            process.pid = running.get(process.id, 0)
+            self._execs[process.id] = process
+            found.append(process)
+        return found
+
+    def container_ended(self, container_id: str, codes: Mapping[str, int]) -> None:
+        """No exec outlives its container. `codes` are the exit codes that are known."""
+        for process in [e for e in self._execs.values() if e.container_id == container_id and e.running]:
+            self.exited(ExecExited(exec_id=process.id, exit_code=codes.get(process.id, KILLED), time_ns=time.time_ns()))
+
     def forget(self, container_id: str) -> None:
         """Drops the execs of a container that is removed."""
         for exec_id in [e.id for e in self._execs.values() if e.container_id == container_id]:
-            del self._execs[exec_id]
-            self._sizes.pop(exec_id, None)
+            self.drop(exec_id)
 
     def ids(self, container_id: str) -> list[str]:
         """The execs that run."""
         return [e.id for e in self._execs.values() if e.container_id == container_id and e.running]
+
+
+def _shown(words: list[str]) -> str:
+    """As dockerd has a command in an event: also one without arguments ends in a space."""
+    return f"{words[0]} {' '.join(words[1:])}"

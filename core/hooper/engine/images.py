@@ -81,7 +81,7 @@ class ImageService(Images):
         return [User(*user) for user in self.containers_using(image_id)]
 
     def _tell(self, action: str, image_id: str, name: str = "") -> None:
-        attributes = {"name": name} if name else {}
+        attributes = {"name": name or image_id}
         if self.store.exists(image_id):
             attributes = {**self.store.summary(image_id).labels, **attributes}
         self._emit("image", action, name if action == "pull" else image_id, attributes)
@@ -170,6 +170,7 @@ class ImageService(Images):
             removed += [record.deleted or record.untagged for record in records]
         self.collector.forget_left()
         collected = await self.collector.collect()
+        self._emit("image", "prune", "", {"reclaimed": str(collected.space)})
         return Pruned([*removed, *collected.layers], collected.space)
 
     def _prunable(self, wanted: Filters) -> Sequence[ImageSummary]:
@@ -183,7 +184,8 @@ class ImageService(Images):
     # --- archives -------------------------------------------------------------------------------------
 
     async def save(self, names: Sequence[str], output: int) -> None:
-        await self._saver.save(names, output)
+        for image_id in await self._saver.save(names, output):
+            self._tell("save", image_id)
 
     async def load(self, archive: int, progress: ProgressSink) -> Sequence[str]:
         shown = []
@@ -225,5 +227,7 @@ class ImageService(Images):
             image_id = await self.layers.put(config, OCI_CONFIG)
             self.store.add(image_id, image, chain, sum(layer.size for layer in layers), parent)
             for tag in tags:
-                self.store.tag(Reference.parse(tag).with_default_tag(), image_id)
+                reference = Reference.parse(tag).with_default_tag()
+                self.store.tag(reference, image_id)
+                self._tell("tag", image_id, reference.familiar)
         return image_id

@@ -6,18 +6,19 @@ import os
 import shutil
 import socket
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 import anyio
 
-from hooper.api.errors import Conflict, HooperError, NotFound
+from hooper.api import oci
+from hooper.api.errors import Conflict
 from hooper.api.isolation import Bundle, Outline
-from hooper.api.model import Container, MountPoint
+from hooper.api.model import Container
 from hooper.api.network import Endpoint, SandboxMode
 from hooper.api.storage import Mount
-from hooper.engine import etc_files, mounts, ports, spec
+from hooper.engine import etc_files, ports, spec
 from hooper.engine.core import Core
+from hooper.engine.mount_sources import MountSources
 from hooper.runtime import wire
 from hooper.runtime.client import MonitorClient
 from hooper.runtime.protocol import Attach, Spawn, Started
@@ -31,9 +32,16 @@ class Live:
     monitor: MonitorClient
     ending: bool = False
     """Its exit is being recorded."""
+    ends_for_good: bool = False
+    """It was sent a signal that asks it to end: whatever the policy says, it is not started again."""
+    starts_again: bool = False
+    """It ends for the sake of a restart: neither policy nor --rm apply."""
     ended: anyio.Event = field(default_factory=anyio.Event)
     """Set when its exit has been recorded."""
 
+
+DEFAULT_NETWORK = "bridge"
+"""Where containers find each other by --link alone."""
 
 Pending = Sequence[tuple[Attach, socket.socket]]
 
@@ -44,6 +52,7 @@ class Starter:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._bases = RunDirectories(core)
+        self.sources = MountSources(core)
 
     async def launch(
         self, container: Container, attached: Pending, live: dict[str, Live], rootfs: Sequence[Mount] | None = None
@@ -108,10 +117,8 @@ class Starter:
         shutil.rmtree(self._core.run_dir(container_id), ignore_errors=True)
 
     async def release_volumes(self, container: Container) -> None:
-        for point in container.mounts:
-            if point.type == "volume":
-                with suppress(NotFound):
-                    await self._core.volumes.unmount(point.name, container.id)
+        """Also what else the host has mounted for it."""
+        await self.sources.release(container)
 
     async def _plan(
         self,
@@ -152,17 +159,16 @@ class Starter:
         return spawn, endpoints
 
     def _allocate(self, container: Container) -> list[Endpoint]:
-        """Chooses addresses; the first network carries the published ports and the default route."""
+        """Chooses addresses, and with them which network has the published ports and the default route."""
         networks, made = self._core.networks, []
         published = ports.wanted(container)
-        for number, (name, settings) in enumerate(container.networks.items()):
+        for name, settings in container.networks.items():
             endpoint = networks.allocate(
                 networks.lookup(name),
                 container_id=container.id,
                 container_name=container.name,
                 settings=settings,
-                ports=published if number == 0 else [],
-                interface=f"eth{number}",
+                ports=published,
             )
             container.networks[name] = networks.settings_of(endpoint, settings)
             made.append(endpoint)
@@ -190,8 +196,19 @@ class Starter:
         directory = core.run_dir(container.id)
         own = [(e.address.partition("/")[0], _names(container, e)) for e in endpoints]
         gateway = next((e.gateway for e in endpoints if e.gateway), "")
-        etc = etc_files.write(core.data_dir(container.id), container, own, gateway)
-        asked = mounts.runtime_mounts(await self._bound(container), container.host_config.tmpfs)
+        variables: list[str] = []
+        if container.host_config.links and DEFAULT_NETWORK in container.networks:
+            from hooper.engine import links
+
+            others = links.linked(core.store, container)
+            own += links.hosts(others)
+            variables = links.variables(container, others)
+        named = any((net := core.networks.network_of(e)) and core.networks.has_names(net) for e in endpoints)
+        etc = etc_files.write(core.data_dir(container.id), container, own, gateway, named=named)
+        if container.host_config.network_mode.startswith("container:"):
+            lender = core.store.get(container.host_config.network_mode.removeprefix("container:"))
+            etc = etc_files.lent(core.data_dir(lender.id), container)
+        asked = await self.sources.mounts(container)
         taken = {mount.destination for mount in asked}
         document = spec.build(
             container,
@@ -199,7 +216,9 @@ class Starter:
             [*(mount for mount in etc if mount.destination not in taken), *asked],
             architecture=core.host.architecture,
             namespaces={"network": network, **self._joined(container, live)},
+            shm=self.sources.shm(container, live),
         )
+        document.process.env += variables
         return Bundle(
             id=container.id,
             directory=directory,
@@ -208,19 +227,16 @@ class Starter:
             init=bool(container.host_config.init),
         )
 
-    async def _bound(self, container: Container) -> list[MountPoint]:
-        """The mount points with their sources made ready."""
-        for point in container.mounts:
-            if point.type == "volume":
-                point.source = str(await self._core.volumes.mount(point.name, container.id))
-            elif point.type == "bind" and not os.path.lexists(point.source):
-                try:
-                    os.makedirs(point.source)
-                except OSError as error:
-                    raise HooperError(
-                        f"cannot make the bind source {point.source}", error.strerror or str(error)
-                    ) from error
-        return container.mounts
+    def remains(self, container: Container) -> Bundle:
+        """As much of a container as a backend needs to remove what is left of it."""
+        directory = self._core.run_dir(container.id)
+        document = oci.Spec(
+            oci_version=spec.OCI_VERSION,
+            process=oci.Process(args=[container.path, *container.args]),
+            root=oci.Root(path=str(directory / "rootfs")),
+            linux=oci.Linux(cgroups_path=spec.cgroups_path(container)),
+        )
+        return Bundle(id=container.id, directory=directory, spec=document, rootfs=())
 
     def _joined(self, container: Container, live: dict[str, Live]) -> dict[str, str]:
         host = container.host_config

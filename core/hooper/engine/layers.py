@@ -150,6 +150,11 @@ class LayerStore:
             chain = layer.parent
         return layers[::-1]
 
+    def total_size(self) -> int:
+        """Bytes of all layers."""
+        row = self._database.row("SELECT coalesce(sum(size), 0) FROM layers")
+        return int(row[0]) if row else 0
+
     def register(self, chain: str, parent: str, diff_id: str, size: int) -> Layer:
         """Records a committed snapshot of the name `chain` as a layer. `size`: bytes of its tar."""
         self._database.execute(

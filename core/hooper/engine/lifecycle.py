@@ -20,6 +20,7 @@ from hooper.engine import restarts, signals
 from hooper.engine.clock import rfc3339, seconds
 from hooper.engine.core import Core
 from hooper.engine.launch import Live, Starter
+from hooper.engine.pending import PendingClients
 from hooper.engine.store import check_stays
 from hooper.engine.takeover import take_over
 from hooper.engine.waiting import Waiters
@@ -37,7 +38,7 @@ class Lifecycle:
         self.starter = Starter(core)
         self.live: dict[str, Live] = {}
         self.waiters = Waiters()
-        self._attached: dict[str, list[tuple[Attach, socket.socket]]] = defaultdict(list)
+        self._attached = PendingClients()
         self._locks: dict[str, anyio.Lock] = defaultdict(anyio.Lock)
         self._backoff = restarts.Backoff()
         self._health: HealthChecks | None = None
@@ -74,7 +75,7 @@ class Lifecycle:
 
     async def _start(self, container: Container) -> None:
         state = container.state
-        attached = self._attached.pop(container.id, [])
+        attached = self._attached.take(container.id)
         try:
             live, started = await self.starter.launch(container, attached, self.live)
         # Also a fault of hooper itself: who waits for the removal is to be told of either.
@@ -341,7 +342,7 @@ class Lifecycle:
         live = self.live.get(container.id)
         self._core.emit(container, "attach")
         if live is None:
-            self._attached[container.id].append((request, connection))
+            self._attached.add(container.id, request, connection)
             return
         try:
             await live.monitor.attach(request, connection.fileno())
@@ -350,8 +351,7 @@ class Lifecycle:
 
     def forget(self, container_id: str) -> None:
         """Drops what is kept about a container that is removed."""
-        for _, connection in self._attached.pop(container_id, []):
-            connection.close()
+        self._attached.drop(container_id)
         self._locks.pop(container_id, None)
         self._backoff.cancel(container_id)
         self._backoff.reset(container_id)

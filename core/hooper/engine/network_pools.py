@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import errno
+import socket
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
 
+import anyio
 import anyio.to_thread
 import msgspec
 
@@ -11,6 +15,28 @@ from hooper.api.network import Network, NetworkDriver, Pool
 from hooper.engine import ipam, network_settings
 from hooper.engine.network_store import NetworkStore
 from hooper.linux.netlink_route import host_subnets
+
+_LOCK = "\0hooper-address-pools"
+_LOCK_PATIENCE_S = 10.0
+
+
+@asynccontextmanager
+async def host_lock() -> AsyncIterator[None]:
+    """From the choice of a free subnet until it is the host's: no other daemon of this host chooses meanwhile.
+
+    An abstract socket's name (unix(7)) is taken once in a network namespace, and free again when its owner dies.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as lock:
+        with anyio.move_on_after(_LOCK_PATIENCE_S):
+            while True:
+                try:
+                    lock.bind(_LOCK)
+                    break
+                except OSError as error:
+                    if error.errno != errno.EADDRINUSE:
+                        raise
+                await anyio.sleep(0.005)
+        yield
 
 
 class PoolChooser:

@@ -19,7 +19,7 @@ from hooper.engine.name_service import NameService
 from hooper.engine.names import new_id
 from hooper.engine.network_connect import Connector, ContainerLookup
 from hooper.engine.network_endpoints import Allocator
-from hooper.engine.network_pools import PoolChooser
+from hooper.engine.network_pools import PoolChooser, host_lock
 from hooper.engine.network_store import EndpointStore, NetworkStore
 from hooper.state.database import Database
 
@@ -128,14 +128,20 @@ class NetworkService(Networks):
             if network.config_only:
                 self._networks.add(network)
                 return network, warnings
-            if self._driver(network.driver).addresses:
+            if not self._driver(network.driver).addresses:
+                return await self._made_of(network), warnings
+            async with host_lock():
                 network.pools, warnings = await self._pools.choose(network)
-            self._networks.add(network)
-            try:
-                return await self._ensure(network), warnings
-            except BaseException:
-                self._networks.delete(network)
-                raise
+                return await self._made_of(network), warnings
+
+    async def _made_of(self, network: Network) -> Network:
+        """It is recorded first; on an error neither is left."""
+        self._networks.add(network)
+        try:
+            return await self._ensure(network)
+        except BaseException:
+            self._networks.delete(network)
+            raise
 
     async def _ensure(self, network: Network) -> Network:
         """The network is there on the host: made or completed once in a daemon's life."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import hooper
 from hooper.api.driver import HostInfo
-from hooper.api.engine import System
+from hooper.api.engine import USAGE_KINDS, DiskUsage, System
 from hooper.api.specs import Kind
 from hooper.engine.build_cache import BuildCache
 from hooper.engine.clock import rfc3339
@@ -27,7 +27,7 @@ class SystemService(System):
 
     async def info(self) -> dict[str, Any]:
         return {
-            "ID": self._engine_id(),
+            "ID": self.engine_id(),
             **self._counts(),
             **self._drivers(),
             **_abilities(self._core.host),
@@ -79,11 +79,12 @@ class SystemService(System):
             **{name: {"ID": "", "Expected": ""} for name in ("ContainerdCommit", "RuncCommit", "InitCommit")},
         }
 
-    def _engine_id(self) -> str:
+    def engine_id(self) -> str:
+        """64 hex digits, for the life of the data root."""
         row = self._database.row("SELECT value FROM driver_state WHERE driver='' AND key='id'")
         if row is None:
             self._database.execute("INSERT INTO driver_state VALUES ('', 'id', ?)", (new_id().encode(),))
-            return self._engine_id()
+            return self.engine_id()
         return str(row[0].decode())
 
     async def version(self) -> dict[str, str]:
@@ -97,9 +98,10 @@ class SystemService(System):
             "PythonVersion": platform.python_version(),
         }
 
-    async def disk_usage(self) -> dict[str, int]:
-        layers = self._database.row("SELECT coalesce(sum(size), 0) FROM layers")
-        return {"LayersSize": layers[0] if layers else 0, "BuilderSize": self._cache.size()}
+    async def disk_usage(self, kinds: Collection[str] = USAGE_KINDS) -> DiskUsage:
+        from hooper.engine.disk_usage import measure
+
+        return await measure(self._core, self._cache, kinds)
 
     async def plugins(self) -> Sequence[dict[str, Any]]:
         for record in self._table.of(Kind.ISOLATION):

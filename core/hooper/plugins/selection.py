@@ -11,6 +11,7 @@ import msgspec
 from hooper.api.driver import Driver, HostInfo
 from hooper.api.errors import HooperError, InvalidArgument, SkipDriver, Unsupported
 from hooper.api.isolation import IsolationBackend
+from hooper.api.logs import LogDriver
 from hooper.api.specs import DriverSpec, Kind
 from hooper.config import Config
 from hooper.plugins.manager import DriverRecord, PluginTable
@@ -96,6 +97,11 @@ class Selector:
                 found[record.spec.name] = driver
         return found
 
+    def capable(self, kind: Kind, capability: str) -> str:
+        """The first driver of a kind that was found to work and has the capability; "" if there is none."""
+        names = (r.spec.name for r in self.table.of(kind) if r.status == "active" and capability in r.spec.capabilities)
+        return next(names, "")
+
     async def attempt(self, record: DriverRecord) -> Any | None:
         """The opened driver, or None with the reason in its record. Wrong settings are fatal."""
         settings = None
@@ -137,6 +143,8 @@ async def _probe(driver: Any, host: HostInfo) -> None:
     answer: Awaitable[None] | None = None
     if isinstance(driver, IsolationBackend):
         driver.probe(host)
+    elif isinstance(driver, LogDriver):
+        driver.probe()
     elif isinstance(driver, Driver):
         answer = driver.probe()
     if answer is not None:

@@ -192,7 +192,10 @@ class MonitorClient:
         self._spawned = spawned
         self._started = not spawned
         self._sandbox: asyncio.Future[int] = loop.create_future()
+        self._sandbox_taken = False
         self._created: asyncio.Future[int] = loop.create_future()
+        self._failure: HooperError | None = None
+        """Why the container could not be made, once that is known; whatever is asked afterwards is answered so."""
         self._exited: p.Exited | None = None
         self._released = False
         self._on_exit: Callable[[p.Exited], None] | None = None
@@ -223,7 +226,9 @@ class MonitorClient:
 
     async def sandbox(self) -> int:
         """The new network namespace's descriptor, which is the caller's from now on. Once."""
-        return await asyncio.shield(self._sandbox)
+        await asyncio.shield(self._sandbox)
+        self._sandbox_taken = True
+        return self._sandbox.result()
 
     async def created(self) -> int:
         """The pid of the first process, which waits for `start`; or why it could not be made."""
@@ -319,6 +324,7 @@ class MonitorClient:
             with anyio.move_on_after(ABORT_S):
                 await self.closed.wait()
         self._channel.close()
+        self._drop_sandbox()
 
     # --- events ---
 
@@ -365,13 +371,23 @@ class MonitorClient:
         return answer
 
     async def _exchange(self, message: Any, fds: Sequence[int] = ()) -> tuple[p.Message, list[int]]:
+        if self._failure is not None:
+            raise self._failure
         answer: asyncio.Future[tuple[p.Message, list[int]]] = self._loop.create_future()
         self._answers[message.id] = answer
         try:
             await self._channel.send(wire.encode(message), fds)
             return await answer
+        except asyncio.CancelledError:
+            # The answer may have come at the same moment.
+            if answer.done() and not answer.cancelled() and answer.exception() is None:
+                wire.close_all(answer.result()[1])
+            raise
         except OSError as error:
-            raise _gone() from error
+            # What it said last may not have been read yet.
+            with anyio.move_on_after(HELLO_S):
+                await self.closed.wait()
+            raise self._failure or _gone() from error
         finally:
             self._answers.pop(message.id, None)
 
@@ -406,6 +422,7 @@ class MonitorClient:
             answer.set_result((message, fds))
 
     def _fail_creation(self, error: HooperError) -> None:
+        self._failure = self._failure or error
         waiting: list[asyncio.Future[Any]] = [self._sandbox, self._created, *self._answers.values()]
         for future in waiting:
             if not future.done():
@@ -413,8 +430,15 @@ class MonitorClient:
                 # Marks it as seen: not everybody asks for all.
                 future.exception()
 
+    def _drop_sandbox(self) -> None:
+        """Closes the descriptor that came for somebody who was cancelled meanwhile."""
+        if self._sandbox.done() and self._sandbox.exception() is None and not self._sandbox_taken:
+            self._sandbox_taken = True
+            os.close(self._sandbox.result())
+
     def _ended(self) -> None:
         self._fail_creation(_gone())
+        self._drop_sandbox()
         self.closed.set()
         self._loop.call_soon(self._tell_lost)
 

@@ -78,7 +78,10 @@ class Launcher:
 
     def serve(self) -> None:
         """Returns when the daemon's end is closed."""
-        wire.send(self._channel, wire.encode(Done(id=0)))
+        try:
+            wire.send(self._channel, wire.encode(Done(id=0)))
+        except OSError:
+            return  # the daemon did not get so far
         while True:
             try:
                 received = wire.receive(self._channel)

@@ -30,6 +30,8 @@ async def read_json(request: Request, decoder: msgspec.json.Decoder[T], repair: 
 
 def decode_json(data: bytes, decoder: msgspec.json.Decoder[T], repair: Callable[[Any], T] | None = None) -> T:
     """InvalidArgument says where the data are not as they should be."""
+    if b"\\u0000" in data:
+        raise InvalidArgument("invalid JSON", "a string has a NUL character, which no name or argument can have")
     try:
         return decoder.decode(data)
     except msgspec.ValidationError as error:

@@ -8,7 +8,9 @@ from typing import Any
 
 import msgspec
 
-from hooper.api.model import Container, ContainerConfig, EndpointSettings, HostConfig, MountPoint
+from hooper.api.model import Container, ContainerConfig, EndpointSettings, MountPoint
+from hooper.linux import defaults
+from hooper_api_docker.router import MAX_VERSION
 from hooper_api_docker.times import human_duration, parse_ns, parse_seconds
 
 Json = dict[str, Any]
@@ -19,16 +21,6 @@ CONFIG_DEFAULTS: Json = {
     "Image": "", "Volumes": None, "WorkingDir": "", "Entrypoint": None, "OnBuild": None, "Labels": {},
 }  # fmt: skip
 """What dockerd always shows of a Config; the other fields only where they are set."""
-_HOST_EXTRA: Json = {
-    "BlkioWeightDevice": [], "BlkioDeviceReadBps": [], "BlkioDeviceWriteBps": [], "BlkioDeviceReadIOps": [],
-    "BlkioDeviceWriteIOps": [], "DeviceRequests": None, "CpuCount": 0, "CpuPercent": 0, "IOMaximumIOps": 0,
-    "IOMaximumBandwidth": 0,
-}  # fmt: skip
-_HOST_EMPTY: Json = {
-    "PortBindings": {}, "Dns": [], "DnsOptions": [], "DnsSearch": [], "ConsoleSize": [0, 0], "Devices": [],
-    "Ulimits": [], "OomKillDisable": False,
-}  # fmt: skip
-"""Where dockerd shows an empty value in place of null."""
 _HOST_OMITTED = ("Annotations", "StorageOpt", "Tmpfs", "Sysctls", "Init", "Mounts")
 
 
@@ -36,17 +28,37 @@ def config(value: ContainerConfig) -> Json:
     return CONFIG_DEFAULTS | msgspec.to_builtins(value)  # type: ignore[no-any-return]
 
 
-def host_config(value: HostConfig) -> Json:
+def host_config(container: Container, version: tuple[int, int] = MAX_VERSION) -> Json:
+    """With Docker's values where the request said nothing."""
+    value = container.host_config
     shown: Json = msgspec.to_builtins(value)
-    for key, empty in _HOST_EMPTY.items():
-        if shown[key] is None:
-            shown[key] = empty
+    shown["ConsoleSize"] = shown["ConsoleSize"] or [0, 0]
+    shown["OomKillDisable"] = bool(shown["OomKillDisable"])
+    shown["LogConfig"]["Config"] = shown["LogConfig"]["Config"] or {}
+    if not value.privileged:
+        for key, paths in (("MaskedPaths", defaults.MASKED_PATHS), ("ReadonlyPaths", defaults.READONLY_PATHS)):
+            shown[key] = list(paths) if shown[key] is None else shown[key]
     for key in _HOST_OMITTED:
         if not shown[key]:
             del shown[key]
-    if shown["LogConfig"]["Config"] is None:
-        shown["LogConfig"]["Config"] = {}
-    return shown | _HOST_EXTRA
+    if "Mounts" in shown:
+        shown["Mounts"] = [_request(item) for item in shown["Mounts"]]
+    if value.links:
+        shown["Links"] = [_link(container, text) for text in value.links]
+    if version >= (1, 42):
+        del shown["KernelMemory"], shown["KernelMemoryTCP"]
+    return shown
+
+
+def _request(shown: Json) -> Json:
+    """A mount as it was asked for: what was not said is not shown."""
+    return {key: item for key, item in shown.items() if item or key in ("Type", "Target")}
+
+
+def _link(container: Container, text: str) -> str:
+    name, _, alias = text.partition(":")
+    name = name.removeprefix("/")
+    return f"/{name}:/{container.name}/{alias or name}"
 
 
 def endpoint(value: EndpointSettings) -> Json:
@@ -58,7 +70,9 @@ def endpoint(value: EndpointSettings) -> Json:
 
 def mount(value: MountPoint) -> Json:
     shown: Json = msgspec.to_builtins(value)
-    for key in ("Name", "Driver", "Source"):
+    for key in ("Subpath", "Anonymous", "Options", "Recursion"):
+        del shown[key]
+    for key in ("Name", "Driver"):
         if not shown[key]:
             del shown[key]
     return shown
@@ -87,9 +101,18 @@ def status(container: Container) -> str:
     if state.status == "dead":
         return "Dead"
     if state.status in ("running", "paused"):
-        return f"Up {_age(state.started_at)}{' (Paused)' if state.status == 'paused' else ''}"
+        return f"Up {_age(state.started_at)}{_remark(container)}"
     word = "Restarting" if state.status == "restarting" else "Exited"
     return f"{word} ({state.exit_code}) {_age(state.finished_at)} ago"
+
+
+def _remark(container: Container) -> str:
+    state = container.state
+    if state.status == "paused":
+        return " (Paused)"
+    if state.health is None:
+        return ""
+    return " (health: starting)" if state.health.status == "starting" else f" ({state.health.status})"
 
 
 def _age(moment: str) -> str:
@@ -104,8 +127,14 @@ def command(container: Container) -> str:
     return " ".join(f"'{word}'" if " " in word else word for word in words if word)
 
 
+def sizes(own: int, image: int) -> Json:
+    """Of an item of a list: bytes that the container has itself, if any, and those of all its files."""
+    return ({"SizeRw": own} if own else {}) | {"SizeRootFs": image + own}
+
+
 def summary(container: Container) -> Json:
     """An item of GET /containers/json."""
+    annotations = container.host_config.annotations
     return {
         "Id": container.id,
         "Names": [f"/{container.name}"],
@@ -117,7 +146,10 @@ def summary(container: Container) -> Json:
         "Labels": container.config.labels or {},
         "State": container.state.status,
         "Status": status(container),
-        "HostConfig": {"NetworkMode": container.host_config.network_mode or "default"},
+        "HostConfig": {
+            "NetworkMode": container.host_config.network_mode or "default",
+            **({"Annotations": annotations} if annotations else {}),
+        },
         "NetworkSettings": {"Networks": {name: endpoint(value) for name, value in container.networks.items()}},
         "Mounts": [mount(value) for value in container.mounts],
     }
@@ -125,7 +157,7 @@ def summary(container: Container) -> Json:
 
 def state(container: Container) -> Json:
     value = container.state
-    return {
+    shown = {
         "Status": value.status,
         "Running": value.running,
         "Paused": value.status == "paused",
@@ -138,6 +170,9 @@ def state(container: Container) -> Json:
         "StartedAt": value.started_at,
         "FinishedAt": value.finished_at,
     }
+    if value.health is not None:
+        shown["Health"] = msgspec.to_builtins(value.health)
+    return shown
 
 
 def network_settings(container: Container) -> Json:
@@ -192,7 +227,7 @@ def inspect(container: Container, version: tuple[int, int], exec_ids: Sequence[s
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": list(exec_ids) or None,
-        "HostConfig": host_config(container.host_config),
+        "HostConfig": host_config(container, version),
         "GraphDriver": {"Data": None, "Name": container.driver},
         "Mounts": [mount(value) for value in container.mounts],
         "Config": shown_config,

@@ -58,9 +58,17 @@ async def list_containers(engine: Engine, request: Request) -> Response:
     found = await engine.containers.list(all=query.flag("all"), limit=query.count("limit"), filters=query.filters())
     answer = [shapes.summary(container) for container in found]
     if query.flag("size"):
-        for container, item in zip(found, answer, strict=True):
-            item["SizeRootFs"] = await image_size(engine, container)
+        answer = [item | shapes.sizes(*await _sizes(engine, c)) for c, item in zip(found, answer, strict=True)]
     return Response(200, answer)
+
+
+async def _sizes(engine: Engine, container: Container) -> tuple[int, int]:
+    """Bytes that the container has itself, and those of its image; 0 for what is gone meanwhile."""
+    try:
+        own = await engine.containers.size(container.id)
+    except NotFound:
+        own = 0
+    return own, await image_size(engine, container)
 
 
 async def image_size(engine: Engine, container: Container) -> int:
@@ -75,7 +83,8 @@ async def inspect(engine: Engine, request: Request, name: str) -> Response:
     container = await engine.containers.get(name)
     answer = shapes.inspect(container, request.version, await engine.containers.exec_ids(container.id))
     if request.query.flag("size"):
-        answer["SizeRw"], answer["SizeRootFs"] = 0, await image_size(engine, container)
+        own, image = await _sizes(engine, container)
+        answer["SizeRw"], answer["SizeRootFs"] = own, image + own
     return Response(200, answer)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from hooper.api.engine import ContainerCreate
+from hooper.api.errors import InvalidArgument
 from hooper.api.model import ContainerConfig, HostConfig, NetworkingConfig
 from hooper_api_docker.bodies import decode_json, read_json, without_nulls
 from hooper_api_docker.http import Request
@@ -20,6 +21,11 @@ class CreateBody(ContainerConfig, kw_only=True):
 _create = msgspec.json.Decoder(CreateBody)
 _update = msgspec.json.Decoder(HostConfig)
 _config = msgspec.json.Decoder(ContainerConfig)
+_LISTS = (
+    "Devices", "Ulimits", "Mounts", "BlkioWeightDevice", "BlkioDeviceReadBps", "BlkioDeviceWriteBps",
+    "BlkioDeviceReadIOps", "BlkioDeviceWriteIOps",
+)  # fmt: skip
+"""Fields of a HostConfig whose items are objects."""
 _config_fields = ContainerConfig.__struct_fields__
 
 
@@ -28,11 +34,12 @@ async def read_create(request: Request) -> ContainerCreate:
     body = await read_json(request, _create, _repair_create)
     # CreateBody is a ContainerConfig, but what the engine stores should be no more than that.
     config = ContainerConfig(**{field: getattr(body, field) for field in _config_fields})
+    name = request.query.text("name")
     return ContainerCreate(
         config=config,
         host_config=body.host_config or HostConfig(),
         networking=body.networking_config or NetworkingConfig(),
-        name=request.query.text("name").removeprefix("/"),
+        name=name if name == "/" else name.removeprefix("/"),
         platform=request.query.text("platform"),
     )
 
@@ -49,7 +56,9 @@ async def read_config(request: Request) -> ContainerConfig | None:
     return decode_json(data, _config, lambda raw: msgspec.convert(_lenient_config(raw), ContainerConfig))
 
 
-def _repair_create(raw: dict[str, Any]) -> CreateBody:
+def _repair_create(raw: dict[str, Any] | None) -> CreateBody:
+    if raw is None:
+        raise InvalidArgument("config cannot be empty in order to create a container", remedy="Name an image.")
     raw = _lenient_config(raw)
     if "HostConfig" in raw:
         raw["HostConfig"] = _lenient_host(raw["HostConfig"])
@@ -77,7 +86,7 @@ def _lenient_host(raw: dict[str, Any]) -> dict[str, Any]:
     for field in ("LogConfig", "RestartPolicy"):
         if field in raw:
             raw[field] = without_nulls(raw[field])
-    for field in ("Devices", "Ulimits", "Mounts"):
+    for field in _LISTS:
         if field in raw:
             raw[field] = [without_nulls(item) for item in raw[field]]
     if "PortBindings" in raw:

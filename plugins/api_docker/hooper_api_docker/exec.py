@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import msgspec
 
+from hooper.api import detach_keys
 from hooper.api.engine import Engine, ExecCreate
 from hooper.api.errors import Conflict, HooperError, InvalidArgument
 from hooper.api.model import DockerStruct, Exec
@@ -125,6 +127,7 @@ def shape(value: Exec) -> dict[str, Any]:
         "OpenStdout": value.attach_stdout,
         "CanRemove": not value.running and value.exit_code is not None,
         "ContainerID": value.container_id,
-        "DetachKeys": value.detach_keys,
+        # Bytes, as Go encodes them.
+        "DetachKeys": base64.b64encode(detach_keys.parse(value.detach_keys)).decode() if value.detach_keys else "",
         "Pid": value.pid,
     }

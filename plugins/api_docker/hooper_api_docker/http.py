@@ -132,6 +132,11 @@ class Request:
         upgrade = b"upgrade" in self.headers
         return await self._connection.hijack(content_type, upgrade)
 
+    async def take_over(self, head: bytes) -> tuple[Transport, bytes]:
+        """Sends `head` and leaves HTTP: the connection, as long as the request is handled, and what came beyond it."""
+        self.begun = True
+        return await self._connection.take_over(head)
+
     async def send_raw(self, data: bytes) -> None:
         """Writes to a hijacked connection, as long as the request is handled."""
         await self._connection.transport.send(data)
@@ -283,12 +288,16 @@ class Connection:
         await self._send(h11.EndOfMessage())
 
     async def hijack(self, content_type: bytes, upgrade: bool) -> tuple[socket.socket, bytes]:
+        _, received = await self.take_over(_hijacked_head(content_type, upgrade))
+        await self.transport.until_taken()
+        return self.transport.socket.dup(), received
+
+    async def take_over(self, head: bytes) -> tuple[Transport, bytes]:
         await self.drain_body()
         received, _ = self._h11.trailing_data
         self._hijacked = True
-        await self.transport.send(_hijacked_head(content_type, upgrade))
-        await self.transport.until_taken()
-        return self.transport.socket.dup(), bytes(received)
+        await self.transport.send(head)
+        return self.transport, bytes(received)
 
 
 def _hijacked_head(content_type: bytes, upgrade: bool) -> bytes:

@@ -29,9 +29,8 @@ def summary(image: ImageSummary, version: tuple[int, int], containers: int = -1)
     }
     if version < (1, 44):
         shown["VirtualSize"] = image.size
-    if version < (1, 43):
-        shown["RepoTags"] = image.tags or ["<none>:<none>"]
-        shown["RepoDigests"] = image.digests or ["<none>@<none>"]
+    if version < (1, 43) and not (image.tags or image.digests):
+        shown |= {"RepoTags": ["<none>:<none>"], "RepoDigests": ["<none>@<none>"]}
     return shown
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import anyio
 
 from hooper.api.engine import Engine
+from hooper.api.errors import InvalidArgument, NotFound
 from hooper.api.isolation import Stats
 from hooper.api.model import Container
 from hooper_api_docker.http import Request
@@ -24,6 +26,7 @@ EMPTY_CPU: Json = {
     "cpu_usage": {"total_usage": 0, "usage_in_kernelmode": 0, "usage_in_usermode": 0},
     "throttling_data": {"periods": 0, "throttled_periods": 0, "throttled_time": 0},
 }
+_BLOCK_TIMES = ("queue", "service_time", "wait_time", "merged", "time")
 _NETWORK_FIELDS = ((0, "rx_bytes"), (1, "rx_packets"), (2, "rx_errors"), (3, "rx_dropped"),
                    (8, "tx_bytes"), (9, "tx_packets"), (10, "tx_errors"), (11, "tx_dropped"))  # fmt: skip
 
@@ -31,16 +34,21 @@ _NETWORK_FIELDS = ((0, "rx_bytes"), (1, "rx_packets"), (2, "rx_errors"), (3, "rx
 async def stats(engine: Engine, request: Request, name: str) -> None:
     container = await engine.containers.get(name)
     stream = request.query.flag("stream", default=True)
-    one_shot = request.query.flag("one-shot")
+    one_shot = request.query.flag("one-shot") and request.version >= (1, 41)
+    if stream and one_shot:
+        raise InvalidArgument("cannot have stream=true and one-shot=true", "", "Choose one of them.")
     lines = JsonLines(request)
 
     async def run() -> None:
         previous: Json | None = None
-        if not stream and not one_shot:
+        if not stream and not one_shot and container.state.running:
             previous = await _sample(engine, container, None)
             await anyio.sleep(INTERVAL)
         while True:
-            sample = await _sample(engine, container, previous)
+            try:
+                sample = await _sample(engine, container, previous)
+            except NotFound:
+                return  # it was removed: the stream ends
             await lines.send(sample)
             if not stream:
                 return
@@ -71,16 +79,12 @@ def shape(
         "precpu_stats": previous["cpu_stats"] if previous else EMPTY_CPU,
     }
     if current is None:
-        return shown | {"pids_stats": {}, "blkio_stats": _block_io([]), "cpu_stats": EMPTY_CPU, "memory_stats": {}}
+        return shown | {"pids_stats": {}, "blkio_stats": _block_io(None), "cpu_stats": EMPTY_CPU, "memory_stats": {}}
     return shown | {
         "pids_stats": {"current": current.pids} | ({"limit": current.pids_limit} if current.pids_limit else {}),
-        "blkio_stats": _block_io(current.block_io),
+        "blkio_stats": _block_io(current),
         "cpu_stats": _cpu(current, system),
-        "memory_stats": {
-            "usage": current.memory_usage,
-            "stats": current.memory_stat,
-            "limit": current.memory_limit or _total_memory(),
-        },
+        "memory_stats": _memory(current),
         "networks": networks,
     }
 
@@ -89,6 +93,7 @@ def _cpu(current: Stats, system: int) -> Json:
     return {
         "cpu_usage": {
             "total_usage": current.cpu_usage,
+            **({"percpu_usage": current.cpu_each} if current.cpu_each else {}),
             "usage_in_kernelmode": current.cpu_system,
             "usage_in_usermode": current.cpu_user,
         },
@@ -102,20 +107,31 @@ def _cpu(current: Stats, system: int) -> Json:
     }
 
 
-def _block_io(entries: list[tuple[int, int, str, int]]) -> Json:
+def _memory(current: Stats) -> Json:
     return {
-        "io_service_bytes_recursive": [
-            {"major": major, "minor": minor, "op": operation, "value": value}
-            for major, minor, operation, value in entries
-        ],
-        "io_serviced_recursive": None,
-        "io_queue_recursive": None,
-        "io_service_time_recursive": None,
-        "io_wait_time_recursive": None,
-        "io_merged_recursive": None,
-        "io_time_recursive": None,
-        "sectors_recursive": None,
+        "usage": current.memory_usage,
+        **({"max_usage": current.memory_peak} if current.memory_peak is not None else {}),
+        "stats": current.memory_stat,
+        "limit": current.memory_limit or _total_memory(),
     }
+
+
+def _block_io(current: Stats | None) -> Json:
+    """Cgroup v1 fills two of the lists and has the others empty; with v2, which counts bytes alone, those are null."""
+    operations = current.block_operations if current else None
+    empty: list[Json] | None = None if operations is None else []
+    found: Json = {f"io_{name}_recursive": empty for name in _BLOCK_TIMES}
+    found["sectors_recursive"] = empty
+    found["io_service_bytes_recursive"] = _entries(current.block_io, operations is not None) if current else None
+    found["io_serviced_recursive"] = None if operations is None else _entries(operations, True)
+    return found
+
+
+def _entries(counters: Sequence[tuple[int, int, str, int]], v1: bool) -> list[Json]:
+    return [
+        {"major": major, "minor": minor, "op": name.capitalize() if v1 else name, "value": value}
+        for major, minor, name, value in counters
+    ]
 
 
 def _total_memory() -> int:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
-from hooper.api.engine import Engine
-from hooper.api.errors import NotFound, Unauthorized
+from hooper.api.engine import USAGE_KINDS, CachedStep, DiskUsage, Engine
+from hooper.api.errors import InvalidArgument, NotFound, Unauthorized
+from hooper.api.model import Container
 from hooper_api_docker.errors import message_of
 from hooper_api_docker.http import Request, Response
 from hooper_api_docker.router import MAX_VERSION, MIN_VERSION, version_text
@@ -68,8 +71,8 @@ def _info_defaults() -> dict[str, Any]:
         "OSType": "linux",
         "IndexServerAddress": "https://index.docker.io/v1/",
         "RegistryConfig": {
-            "AllowNondistributableArtifactsCIDRs": None,
-            "AllowNondistributableArtifactsHostnames": None,
+            "AllowNondistributableArtifactsCIDRs": [],
+            "AllowNondistributableArtifactsHostnames": [],
             "InsecureRegistryCIDRs": ["127.0.0.0/8", "::1/128"],
             "IndexConfigs": {"docker.io": {"Name": "docker.io", "Mirrors": [], "Secure": True, "Official": True}},
             "Mirrors": None,
@@ -97,31 +100,89 @@ def _info_defaults() -> dict[str, Any]:
 
 
 async def info(engine: Engine, request: Request) -> Response:
-    return Response(200, _info_defaults() | await engine.system.info())
+    shown = _filled(_info_defaults(), await engine.system.info())
+    if request.version < (1, 25):
+        shown["ExecutionDriver"] = "<not supported>"
+    return Response(200, shown)
+
+
+def _filled(defaults: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """What was found, and the defaults where it says nothing; objects are filled in the same way, but for Runtimes."""
+    shown = defaults | found
+    for name in ("RegistryConfig", "Swarm"):
+        shown[name] = defaults[name] | found.get(name, {})
+    return shown
 
 
 async def disk_usage(engine: Engine, request: Request) -> Response:
-    from hooper_api_docker import container_shapes, image_shapes, volumes
-
-    wanted = request.query.all("type") or ["image", "container", "volume", "build-cache"]
-    sizes = await engine.system.disk_usage()
-    answer: dict[str, Any] = {"LayersSize": sizes.get("LayersSize", 0), "BuilderSize": sizes.get("BuilderSize", 0)}
+    kinds = request.query.all("type") if request.version >= (1, 42) else []
+    for kind in kinds:
+        if kind not in USAGE_KINDS:
+            raise InvalidArgument(f"unknown object type: {kind}", "", f"There are: {', '.join(USAGE_KINDS)}.")
+    kinds = kinds or list(USAGE_KINDS)
+    usage = await engine.system.disk_usage(kinds)
     containers = await engine.containers.list(all=True)
-    if "image" in wanted:
-        used = [container.image_id for container in containers]
-        answer["Images"] = [
-            image_shapes.summary(image, request.version, used.count(image.id)) for image in await engine.images.list()
-        ]
-    if "container" in wanted:
-        answer["Containers"] = [container_shapes.summary(container) for container in containers]
-    if "volume" in wanted:
-        answer["Volumes"] = [
-            volumes.shape(volume) | {"UsageData": {"RefCount": await _users(engine, volume.name), "Size": -1}}
-            for volume in await engine.volumes.list()
-        ]
-    if "build-cache" in wanted:
-        answer["BuildCache"] = []
+    # As dockerd: null for what was not asked for.
+    answer: dict[str, Any] = {"Images": None, "Containers": None, "Volumes": None, "BuildCache": None}
+    if "image" in kinds:
+        answer["LayersSize"] = usage.layers
+        answer["Images"] = await _image_usage(engine, request, usage, containers)
+    if "container" in kinds:
+        answer["Containers"] = await _container_usage(engine, usage, containers)
+    if "volume" in kinds:
+        answer["Volumes"] = await _volume_usage(engine, usage)
+    if "build-cache" in kinds:
+        answer["BuildCache"] = [_step(step) for step in usage.steps]
+        answer["BuilderSize"] = usage.builder
     return Response(200, answer)
+
+
+async def _image_usage(
+    engine: Engine, request: Request, usage: DiskUsage, containers: Sequence[Container]
+) -> list[dict[str, Any]]:
+    from hooper_api_docker import image_shapes
+
+    used = Counter(container.image_id for container in containers)
+    return [
+        image_shapes.summary(image, request.version, used[image.id]) | {"SharedSize": usage.shared.get(image.id, 0)}
+        for image in await engine.images.list()
+    ]
+
+
+async def _container_usage(engine: Engine, usage: DiskUsage, containers: Sequence[Container]) -> list[dict[str, Any]]:
+    from hooper_api_docker import container_shapes
+
+    images = {image.id: image.size for image in await engine.images.list(all=True)}
+    return [
+        container_shapes.summary(container)
+        | container_shapes.sizes(usage.containers.get(container.id, 0), images.get(container.image_id, 0))
+        for container in containers
+    ]
+
+
+async def _volume_usage(engine: Engine, usage: DiskUsage) -> list[dict[str, Any]]:
+    from hooper_api_docker import volumes
+
+    return [
+        volumes.shape(volume)
+        | {"UsageData": {"RefCount": await _users(engine, volume.name), "Size": usage.volumes.get(volume.name, -1)}}
+        for volume in await engine.volumes.list()
+    ]
+
+
+def _step(step: CachedStep) -> dict[str, Any]:
+    from hooper_api_docker.times import rfc3339
+
+    return {
+        "ID": step.key,
+        "Type": "regular",
+        "Description": step.description,
+        "InUse": False,
+        "Shared": step.shared,
+        "Size": step.size,
+        "CreatedAt": step.created,
+        "LastUsedAt": rfc3339(int(step.last_used * 10**9)),
+    }
 
 
 async def _users(engine: Engine, volume: str) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from hooper.api.engine import Engine
-from hooper.api.errors import Unsupported
+from hooper.api.errors import Unavailable
 from hooper.api.model import DockerStruct, Volume
 from hooper_api_docker.bodies import read_json
 from hooper_api_docker.http import Request, Response
@@ -48,7 +48,7 @@ async def create(engine: Engine, request: Request) -> Response:
     body = await read_json(request, _create)
     volume = Volume(
         name=body.name or "",
-        driver=body.driver or "local",
+        driver=body.driver or "",
         labels=body.labels,
         options=body.driver_opts,
         anonymous=not body.name,
@@ -57,7 +57,11 @@ async def create(engine: Engine, request: Request) -> Response:
 
 
 async def update(engine: Engine, request: Request, name: str) -> Response:
-    raise Unsupported(f"cannot update volume {name}", "only cluster volumes change, and there is no cluster")
+    raise Unavailable(
+        "This node is not a swarm manager",
+        f"volume {name} cannot change: only cluster volumes do",
+        "Make another volume with the options that you want.",
+    )
 
 
 async def remove(engine: Engine, request: Request, name: str) -> Response:

@@ -10,8 +10,8 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Collection, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hooper.api.network import Endpoint, Network
@@ -32,7 +32,8 @@ class Relays:
         ours, theirs = os.pipe2(os.O_CLOEXEC)
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as control:
-                control.bind(str(path))
+                with _short(path) as short:
+                    control.bind(short)
                 specs = [f"{one.held.fileno()}/{one.protocol}/{one.address}/{one.port}" for one in relayed]
                 subprocess.run(
                     [sys.executable, "-I", "-S", str(_PROGRAM), str(control.fileno()), str(ours), *specs],
@@ -68,7 +69,18 @@ class Relays:
         return self._directory / f"{network.id[:8]}-{endpoint.id[:10]}{_SUFFIX}"
 
 
+@contextmanager
+def _short(path: Path) -> Iterator[str]:
+    """The same file by a name that fits a socket's address, however long the directory's is (unix(7): 108 bytes)."""
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)
+
+
 def _end(path: Path) -> None:
-    with suppress(FileNotFoundError, ConnectionRefusedError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.sendto(b"end", str(path))
+    unheard = suppress(FileNotFoundError, ConnectionRefusedError)
+    with unheard, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, _short(path) as short:
+        sock.sendto(b"end", short)
     path.unlink(missing_ok=True)
