@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from hooper.api.errors import InvalidArgument, NotFound
@@ -55,7 +55,7 @@ class Calls:
 @pytest.fixture
 def calls(volumes: LocalVolumes) -> Calls:
     found = Calls()
-    volumes.context = dataclasses.replace(volumes.context, workers=found)  # type: ignore[arg-type]
+    volumes.context = msgspec.structs.replace(volumes.context, workers=found)  # type: ignore[arg-type]
     return found
 
 

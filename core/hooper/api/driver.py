@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
 
-@dataclass(frozen=True)
-class HostInfo:
+
+class HostInfo(msgspec.Struct, frozen=True):
     """What a probe may want to know about this host."""
 
     root: bool
@@ -50,8 +50,7 @@ class Workers(Protocol):
         """
 
 
-@dataclass(frozen=True)
-class DriverContext:
+class DriverContext(msgspec.Struct, frozen=True):
     """What a driver is given when it is made, before `probe`."""
 
     name: str
