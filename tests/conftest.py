@@ -13,8 +13,15 @@ import pytest
 import support
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Without root the tests that need it are skipped, by name."""
+    """Without root the tests that need it are skipped, by name.
+
+    Where tests run side by side, those of a file stay together, for they share daemons; and all that need a real
+    dockerd, for one that starts flushes the iptables chains of another.
+    """
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("dockerd" if "dockerd" in item.keywords else item.path.name))
     if os.geteuid() != 0:
         for item in items:
             if "root" in item.keywords or "dockerd" in item.keywords:

@@ -99,7 +99,8 @@ class Project:
 
     def compose(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         environment = {
-            **os.environ, "DOCKER_HOST": self.engine.address, "DOCKER_CONFIG": "/nonexistent", "PORT": str(self.port),
+            **os.environ, "COLUMNS": "200",  # it would wrap the names in its tables
+            "DOCKER_HOST": self.engine.address, "DOCKER_CONFIG": "/nonexistent", "PORT": str(self.port),
             "COMPOSE_PROJECT_NAME": "composed", "FROM_SHELL": "yes", "COMPOSE_HTTP_TIMEOUT": "60",
         }  # fmt: skip
         return support.run("docker-compose", *words, check=check, cwd=self.directory, env=environment)

@@ -13,9 +13,10 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from lookin_support import hijacked, read_to_end, run
 
 import support
-from support import Engine
+from support import Engine, Hooper
 
 pytestmark = pytest.mark.root
 
@@ -234,3 +235,24 @@ def test_the_cli_follows_and_ends_at_until(either: Engine) -> None:
 @pytest.mark.parametrize("query", ["since=nonsense", "until=nonsense", "filters=nonsense"])
 def test_what_cannot_be_read_is_refused(either: Engine, query: str) -> None:
     assert either.request("GET", f"/events?{query}")[0] in (400, 500)  # dockerd 20.10 says 500
+
+
+def test_clients_that_detach(either: Engine) -> None:
+    run(either, "leave", ["cat"], Tty=True, OpenStdin=True)
+    since = time.time()
+    with hijacked(either, "/containers/leave/attach", stream="1", stdin="1", stdout="1") as sock:
+        sock.sendall(b"\x10\x11")
+        read_to_end(sock)
+    made = either.request(
+        "POST", "/containers/leave/exec", {"Cmd": ["cat"], "Tty": True, "AttachStdin": True, "AttachStdout": True}
+    )[1]["Id"]
+    with hijacked(either, f"/exec/{made}/start", {"Tty": True}) as sock:
+        sock.sendall(b"\x10\x11")
+        read_to_end(sock)
+    # dockerd 20.10 tells the first alone; the Engine API names both.
+    told = ("attach", "detach", "exec_detach") if isinstance(either, Hooper) else ("attach", "detach")
+
+    def happened() -> list[str]:
+        return [event["Action"] for event in recorded(either, since) if event["Action"] in told]
+
+    support.until(lambda: happened() == [*told], what=f"{happened()}")

@@ -173,3 +173,10 @@ def test_exit_codes_of_the_command_line(box: Engine) -> None:
         "exec", "-e", "A=b", "-u", "user", "-w", "/", "box", "sh", "-c", "echo $A $PWD; id -un"
     ).stdout == ("b /\nuser\n")
     assert box.docker("exec", "-d", "box", "sh", "-c", "exit 9").returncode == 0
+
+
+def test_an_exec_in_a_directory_that_is_not_there(either: support.Engine) -> None:
+    either.docker("run", "-d", "--name", "wd", "busybox", "sleep", "60")
+    done = either.docker("exec", "-w", "/nosuch", "wd", "true", check=False)
+    assert (done.returncode, 'chdir to cwd ("/nosuch")' in done.stdout + done.stderr) == (126, True)
+    assert either.docker("exec", "wd", "test", "-e", "/nosuch", check=False).returncode == 1

@@ -117,7 +117,14 @@ class Lifecycle:
         def lost() -> None:
             self._core.background(self._lost, live)
 
+        def detached(exec_id: str) -> None:
+            if exec_id:
+                self._core.emit(live.container, "exec_detach", execID=exec_id)
+            else:
+                self._core.emit(live.container, "detach")
+
         live.monitor.on_exec_exit(self.execs.exited)
+        live.monitor.on_detached(detached)
         live.monitor.on_exit(ended)
         live.monitor.on_lost(lost)
         if live.container.state.status == "running":

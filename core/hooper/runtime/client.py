@@ -201,6 +201,7 @@ class MonitorClient:
         self._on_exit: Callable[[p.Exited], None] | None = None
         self._on_lost: Callable[[], None] | None = None
         self._on_exec_exit: Callable[[p.ExecExited], None] | None = None
+        self._on_detached: Callable[[str], None] | None = None
         self._exec_exits: deque[p.ExecExited] = deque()
         self.closed = anyio.Event()
         """Set when the connection has ended, whatever the reason."""
@@ -339,6 +340,10 @@ class MonitorClient:
         self._on_exec_exit = callback
         self._loop.call_soon(self._tell_exec_exits)
 
+    def on_detached(self, callback: Callable[[str], None]) -> None:
+        """A client has typed its detach keys; called with the id of the exec that it was attached to, or ""."""
+        self._on_detached = callback
+
     def on_lost(self, callback: Callable[[], None]) -> None:
         """The connection has ended without an exit being told and without `release` or `aclose`."""
         self._on_lost = callback
@@ -401,6 +406,9 @@ class MonitorClient:
             self._loop.call_soon(self._tell_exec_exits)
         elif isinstance(message, p.Created):
             _settle(self._created, message.pid)
+        elif isinstance(message, p.Detached):
+            if self._on_detached is not None:
+                self._loop.call_soon(self._on_detached, message.exec_id)
         elif message.id == 0 and isinstance(message, p.Sandbox) and not self._sandbox.done():
             self._sandbox.set_result(fds[0])
             return

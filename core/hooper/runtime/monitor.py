@@ -112,6 +112,7 @@ class Monitor:
             log=self._write_log,
             on_drained=lambda _: None,
             on_over=self._conclude,
+            on_detached=lambda: self._tell(p.Detached()),
         )
         self._execs: dict[str, Owned] = {}
         self._ended_execs: list[p.ExecExited] = []
@@ -342,6 +343,7 @@ class Monitor:
             log=None,
             on_drained=lambda owned: self._exec_drained(request.exec_id, owned),
             on_over=lambda owned: self._exec_over(request.exec_id, owned),
+            on_detached=lambda: self._tell(p.Detached(exec_id=request.exec_id)),
         )
         try:
             process = self._backend.exec(self._bundle, request.process, ends.theirs, init.process.pid)

@@ -35,6 +35,7 @@ class Owned:
         on_drained: Callable[[Owned], None],
         on_over: Callable[[Owned], None],
         on_idle: Callable[[], None],
+        on_detached: Callable[[], None],
     ) -> None:
         self._loop, self._on_drained, self._on_over, self._on_idle = loop, on_drained, on_over, on_idle
         self.streams = Streams(
@@ -46,6 +47,7 @@ class Owned:
             log=log,
             on_drained=self._drained,
             on_flushed=self._flushed,
+            on_detached=on_detached,
         )
         self.process = Process(pid=0)
         self.exit_code = 0

@@ -266,6 +266,13 @@ class ExecExited(Message, kw_only=True):
     time_ns: int
 
 
+class Detached(Message, kw_only=True):
+    """A client has typed its detach keys. Unasked."""
+
+    exec_id: str = ""
+    """"": it was attached to the container itself."""
+
+
 # --- workers --------------------------------------------------------------------------------------
 
 
@@ -299,4 +306,16 @@ ToMonitor = (
     | GetSandbox
     | Release
 )
-FromMonitor = Sandbox | Created | Started | Done | Failed | Status | StatsAnswer | ProcessesAnswer | Exited | ExecExited
+FromMonitor = (
+    Sandbox
+    | Created
+    | Started
+    | Done
+    | Failed
+    | Status
+    | StatsAnswer
+    | ProcessesAnswer
+    | Exited
+    | ExecExited
+    | Detached
+)

@@ -93,7 +93,8 @@ class Client:
 
 class Streams:
     """`on_drained` is called when the process's output has ended, `on_flushed` each time that the
-    last client is gone. Made, then `opened`, and at the end `ended` and `finish`."""
+    last client is gone, `on_detached` when one has typed its detach keys. Made, then `opened`, and at
+    the end `ended` and `finish`."""
 
     def __init__(
         self,
@@ -106,10 +107,11 @@ class Streams:
         log: Log | None,
         on_drained: Callable[[], None],
         on_flushed: Callable[[], None],
+        on_detached: Callable[[], None],
     ) -> None:
         self._loop, self.tty, self._wants_stdin, self._once, self._log = loop, tty, stdin, stdin_once, log
         self._ends = ends
-        self._on_drained, self._on_flushed = on_drained, on_flushed
+        self._on_drained, self._on_flushed, self._on_detached = on_drained, on_flushed, on_detached
         self._clients: dict[Connection, Client] = {}
         self._outputs = ends.outputs
         self._paused: set[int] = set()
@@ -256,6 +258,7 @@ class Streams:
         if detached:
             client.stdin = False
             connection.finish()
+            self._on_detached()
 
     def _client_stdin_ended(self, client: Client) -> None:
         client.stdin = False

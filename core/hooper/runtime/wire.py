@@ -82,13 +82,21 @@ def send(sock: socket.socket, data: bytes, fds: Sequence[int] = (), flags: int =
         os.close(sealed)
 
 
+def _received(sock: socket.socket, flags: int) -> Any:
+    try:
+        return sock.recvmsg(INLINE_MAX, _ANCILLARY, flags)
+    except ConnectionResetError:
+        # The peer ended without having read all. The kernel says so once, before it gives what the peer had sent.
+        return sock.recvmsg(INLINE_MAX, _ANCILLARY, flags)
+
+
 def receive(sock: socket.socket, flags: int = 0) -> tuple[bytes, list[int]] | None:
     """One message, still encoded, and its descriptors, now the caller's; None at the end.
 
     Internal if it was truncated: too many descriptors, or none left in this process.
     """
     try:
-        data, ancillary, status, _ = sock.recvmsg(INLINE_MAX, _ANCILLARY, flags | socket.MSG_CMSG_CLOEXEC)
+        data, ancillary, status, _ = _received(sock, flags | socket.MSG_CMSG_CLOEXEC)
     except ConnectionResetError:
         return None
     fds = array.array("i")

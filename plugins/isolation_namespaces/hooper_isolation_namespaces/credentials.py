@@ -102,8 +102,8 @@ def give_stdio(uid: int) -> None:
                     raise
 
 
-def enter_directory(path: str) -> Callable[[], None]:
-    """Changes to the working directory, which is made if missing.
+def enter_directory(path: str, *, make: bool) -> Callable[[], None]:
+    """Changes to the working directory, which is made if missing and `make` is set.
 
     The result is to be called once the user has changed: a directory that root may not enter (on NFS) is
     tried again then.
@@ -112,12 +112,15 @@ def enter_directory(path: str) -> Callable[[], None]:
         try:
             os.chdir(path)
         except FileNotFoundError:
+            if not make:
+                raise
             os.makedirs(path, 0o755, exist_ok=True)
             os.chdir(path)
     except PermissionError:
         return lambda: _enter_as_user(path)
     except OSError as error:
-        raise _no_directory(path, error) from None
+        # As in Docker, an exec that cannot enter its directory could not be executed: 126.
+        raise _no_directory(path, error, 127 if make else 126) from None
     return lambda: None
 
 
@@ -128,8 +131,8 @@ def _enter_as_user(path: str) -> None:
         raise _no_directory(path, error) from None
 
 
-def _no_directory(path: str, error: OSError) -> StartFailed:
-    code = 126 if error.errno == errno.EACCES else 127
+def _no_directory(path: str, error: OSError, code: int = 127) -> StartFailed:
+    code = 126 if error.errno == errno.EACCES else code
     text = os.strerror(error.errno or 0).lower()
     return StartFailed(
         "unable to start container process",
@@ -139,12 +142,14 @@ def _no_directory(path: str, error: OSError) -> StartFailed:
     )
 
 
-def drop(process: oci.Process, who: users.Identity, program: bytes | None, last_capability: int) -> None:
+def drop(
+    process: oci.Process, who: users.Identity, program: bytes | None, last_capability: int, *, make_directory: bool
+) -> None:
     """Becomes the user with just the rights that the process is to have.
 
-    `program` is a compiled system call filter.
+    `program` is a compiled system call filter; `make_directory`: a missing working directory is made.
     """
-    enter = enter_directory(process.cwd or "/")
+    enter = enter_directory(process.cwd or "/", make=make_directory)
     if who.uid:
         give_stdio(who.uid)
     if process.no_new_privileges:

@@ -52,7 +52,7 @@ def first_process(start: Start, channel: Channel | None = None) -> NoReturn:
     _close_others(start)
     root = _enter_namespaces(start, channel)
     who, master = _set_up(start, root)
-    _drop(start, who)
+    _drop(start, who, make_directory=True)
     start.gate.ready(master)
     if master is not None:
         os.close(master)
@@ -224,8 +224,8 @@ def set_stdio(stdio: Stdio) -> None:
 
 
 def become(start: Start, who: Identity) -> NoReturn:
-    """Gives up rights and executes the program."""
-    _drop(start, who)
+    """Gives up rights and executes the program of an exec."""
+    _drop(start, who, make_directory=False)
     _execute(start, who)
 
 
@@ -233,13 +233,13 @@ def _execute(start: Start, who: Identity) -> NoReturn:
     program.execute(start.process.args, program.environment(start.process.env, who.home))
 
 
-def _drop(start: Start, who: Identity) -> None:
+def _drop(start: Start, who: Identity, *, make_directory: bool) -> None:
     """Gives up rights. After it, only calls are made that every filter has to allow anyway."""
     sys.close_range(3, flags=sys.CLOSE_RANGE_CLOEXEC)
     credentials.set_rlimits(start.process.rlimits)
     if start.process.apparmor_profile:
         credentials.set_apparmor(start.process.apparmor_profile)
-    credentials.drop(start.process, who, start.filter, start.last_capability)
+    credentials.drop(start.process, who, start.filter, start.last_capability, make_directory=make_directory)
     sys.prctl(sys.PR_SET_DUMPABLE, 0)  # a change of user may have reset it
     os.umask(0o022)
     program.reset_signals()
