@@ -7,21 +7,28 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 import support
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Without root the tests that need it are skipped, by name.
+class _ByDaemon(LoadScopeScheduling):
+    """Tests of one file stay with one worker, for they share daemons; and with one worker too stay all that need a
+    real dockerd, for one that starts flushes the iptables chains of another. The name of such a test says so."""
 
-    Where tests run side by side, those of a file stay together, for they share daemons; and all that need a real
-    dockerd, for one that starts flushes the iptables chains of another.
-    """
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("dockerd" if "dockerd" in item.keywords else item.path.name))
+    def _split_scope(self, nodeid: str) -> str:
+        return "dockerd" if "dockerd" in nodeid else nodeid.partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return _ByDaemon(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Without root the tests that need it are skipped, by name."""
     if os.geteuid() != 0:
         for item in items:
             if "root" in item.keywords or "dockerd" in item.keywords:

@@ -106,7 +106,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_inspect_is_dockers(clean: Hooper, peer: Engine, case: str) -> None:
+def test_inspect_is_as_of_dockerd(clean: Hooper, peer: Engine, case: str) -> None:
     if not peer.docker("images", "-q", "busybox").stdout:
         import_busybox(peer)
     found = []
@@ -120,7 +120,7 @@ def test_inspect_is_dockers(clean: Hooper, peer: Engine, case: str) -> None:
     assert differences(*found) == {}
 
 
-def test_a_request_that_says_nothing(clean: Hooper, peer: Engine) -> None:
+def test_a_request_that_says_nothing_as_of_dockerd(clean: Hooper, peer: Engine) -> None:
     """As programs send it: nothing is there that the client's command line would have filled in."""
     if not peer.docker("images", "-q", "busybox").stdout:
         import_busybox(peer)

@@ -181,7 +181,7 @@ def test_the_target_may_be_a_context(pair: Pair, tmp_path: Path) -> None:
 
 
 @pytest.mark.dockerd
-def test_a_target_that_is_no_hooper_is_told_at_once(pair: Pair, peer: support.Engine) -> None:
+def test_a_target_that_is_a_dockerd_is_told_at_once(pair: Pair, peer: support.Engine) -> None:
     here, _ = pair
     here.docker("run", "-d", "--name", "web", "busybox", "sleep", "600")
     failed = here.hooper("container", "move", "web", peer.address, check=False)
