@@ -194,8 +194,9 @@ def test_a_container_with_many_settings(client: docker.DockerClient, tmp_path: P
         16 << 20,
     )
     assert host["CapAdd"] and host["Init"] and host["RestartPolicy"]["MaximumRetryCount"] == 2
-    script = "ulimit -n; cat /etc/hostname; grep -c 10.1.2.3 /etc/hosts; touch /x || echo ro; touch /scratch/x && id -u"
+    script = "ulimit -n; cat /etc/hostname; grep -c 10.1.2.3 /etc/hosts; touch /scratch/x && id -u"
     assert container.exec_run(["sh", "-c", script]).output.split(b"\n")[:3] == [b"99", b"host1", b"1"]
+    assert container.exec_run(["touch", "/x"]).exit_code == 1
     container.update(mem_limit="96m", memswap_limit="192m")
     container.reload()
     assert container.attrs["HostConfig"]["Memory"] == 96 << 20

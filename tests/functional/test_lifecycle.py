@@ -334,9 +334,12 @@ def test_a_lack_of_memory_is_told(either: Engine) -> None:
     limits = {"Memory": 16 << 20, "MemorySwap": 16 << 20}
     start(either, "c1", "sh", "-c", "head -c 100000000 /dev/zero | tail -c 90000000 >/dev/null; exit 9", host=limits)
     wait_for_status(either, "c1", "exited")
-    assert state(either, "c1")["OOMKilled"] is True
+    # dockerd hears of it from elsewhere, and perhaps after the end.
+    support.until(lambda: state(either, "c1")["OOMKilled"] is True)
     told = [action for action in actions(either, "c1", since) if action in ("oom", "die")]
-    assert (told[0], told[-1], told.count("die")) == ("oom", "die", 1)
+    assert told.count("die") == 1 and "oom" in told
+    if isinstance(either, support.Hooper):
+        assert (told[0], told[-1]) == ("oom", "die")
     # The next run starts with a clean record.
     start(either, "c2", host=limits)
     assert state(either, "c2")["OOMKilled"] is False

@@ -324,12 +324,13 @@ def test_a_full_disk_costs_lines_and_nothing_else(clean: support.Hooper) -> None
             clean.docker("start", name)
             clean.docker("exec", name, "touch", "/go")
             support.until(lambda n=name: clean.docker("exec", n, "test", "-e", "/over", check=False).returncode == 0)
+            noted = clean.exec_root / "containers" / clean.inspect(name)["Id"] / "monitor.log"
+            # What the program has said may still be on its way to the log.
+            support.until(lambda path=noted: path.exists() and "No space left on device" in path.read_text())
             lines = logs(clean, name=name).splitlines()
             assert 100 < len(lines) < 2000
             numbers = [int(line.split()[1]) for line in lines]
             assert numbers == sorted(set(numbers)) and all(line.endswith(" of this container") for line in lines)
-            noted = clean.exec_root / "containers" / clean.inspect(name)["Id"] / "monitor.log"
-            assert "No space left on device" in noted.read_text()
             support.run("mount", "-o", "remount,size=1m", str(directory))
             clean.docker("exec", name, "touch", "/go2")
             assert clean.docker("wait", name).stdout == "0\n"
