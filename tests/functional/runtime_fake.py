@@ -105,7 +105,11 @@ class FakeWithin(FakeBackend):
     """The same, but its containers make themselves."""
 
     def fork(self, outline: Outline) -> int | None:
-        return os.fork()
+        """The monitor of a container whose id begins with "early" is slower than its first process."""
+        pid = os.fork()
+        if pid and outline.id.startswith("early"):
+            time.sleep(0.2)
+        return pid
 
     def become(self, bundle: Bundle, stdio: Stdio, gate: Gate) -> NoReturn:
         if bundle.spec.hostname == "fail-create":

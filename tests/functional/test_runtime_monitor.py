@@ -250,6 +250,14 @@ async def test_who_starts_late_hears_why_it_could_not_be_made(launcher: Launcher
         await monitor.start()
 
 
+async def test_what_fails_before_its_monitor_looks_is_told(launcher: Launcher, tmp_path: Path) -> None:
+    monitor = await launcher.spawn(spawn_of(tmp_path / "early", "true", hostname="fail-create"))
+    with anyio.fail_after(10), pytest.raises(StartFailed, match="asked to fail"):
+        await monitor.start()
+    with anyio.fail_after(10):
+        await monitor.closed.wait()
+
+
 async def test_killed_before_its_start(launcher: Launcher, tmp_path: Path) -> None:
     monitor = await launcher.spawn(spawn_of(tmp_path / "c", "true"))
     os.kill(await monitor.created(), signal.SIGKILL)

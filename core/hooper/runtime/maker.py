@@ -94,7 +94,6 @@ def begin(spawn: p.Spawn, backend: IsolationBackend, stdio: Stdio, netns: int | 
         return Making(ours, pid, within=within)
     ours.close()
     try:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         (_become if within else _make)(spawn, backend, stdio, netns, daemon, theirs)
     finally:
         os._exit(1)

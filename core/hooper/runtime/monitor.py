@@ -7,6 +7,7 @@ in here may end the container: it is noted in `monitor.log` in the bundle direct
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -65,6 +66,8 @@ def _begin(channel: socket.socket, spawn: p.Spawn, fds: list[int], backends: Map
     backend = _named(backends, spawn.backend, "isolation backend")
     netns = fds.pop(0) if spawn.netns == "given" else None
     ends = Ends.open(tty=spawn.tty, stdin=spawn.stdin)
+    # The launcher ignores it, so that a process which fails at once would be gone unseen, and its pid be another's.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     making = maker.begin(spawn, backend, ends.theirs, netns, channel)
     return Monitor(channel, spawn, backend, making, ends, netns, fds)
 
