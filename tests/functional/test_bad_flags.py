@@ -393,7 +393,8 @@ def test_starts_that_fail_leave_a_container_at_most(unchanged: Engine, tmp_path:
         status, facts = unchanged.request("GET", "/containers/c1/json")
         if status == 200:  # it failed at its start, not at its creation
             unchanged.request("DELETE", "/containers/c1?force=1")
-            assert not list(Path("/sys/fs/cgroup").glob(f"**/*{facts['Id']}*"))
+            # os.walk passes over what other engines remove meanwhile.
+            assert not [place for place, _, _ in os.walk("/sys/fs/cgroup") if facts["Id"] in place]
 
 
 def test_wrong_states(either: Engine) -> None:
