@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 from collections.abc import AsyncIterator, Collection, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -137,6 +137,9 @@ class FakeContainers:
                 write(b"end")
 
         threading.Thread(target=run, daemon=True).start()
+
+    def attaching(self, name: str) -> nullcontext[None]:
+        return nullcontext()
 
     async def attach(self, name: str, options: Any, connection: socket.socket, received: bytes) -> None:
         self.requests.append(options)

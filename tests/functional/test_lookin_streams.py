@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 import socket
+from urllib.parse import urlencode
 
 import pytest
-from lookin_support import WebSocket, create, frames, hijacked, of, read_to_end, read_until, run, start, wait
+from lookin_support import (
+    WebSocket,
+    connect,
+    create,
+    frames,
+    hijacked,
+    of,
+    read_head,
+    read_to_end,
+    read_until,
+    run,
+    start,
+    wait,
+)
 from wsproto.events import BytesMessage, TextMessage
 
 import support
@@ -31,6 +45,18 @@ def test_output_comes_in_frames_and_a_half_close_ends_stdin(either: Engine) -> N
         data = read_to_end(sock)
     assert of(1, data) == b"one\ntwo\n" and of(2, data) == b"err\n"
     assert wait(either, "half") == 3
+
+
+def test_a_client_that_starts_what_it_attaches_to_misses_nothing(either: Engine) -> None:
+    """It may send its start before it has read that it is attached."""
+    create(either, "early", ["echo", "first"])
+    with connect(either) as sock:
+        path = f"/containers/early/attach?{urlencode(OUT)}"
+        sock.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n".encode())
+        assert sock.recv(1, socket.MSG_PEEK)
+        start(either, "early")
+        assert " 101 " in read_head(sock)
+        assert of(1, read_to_end(sock)) == b"first\n"
 
 
 def test_each_of_several_clients_sees_all_output(either: Engine) -> None:

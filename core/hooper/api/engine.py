@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -161,6 +161,10 @@ class Containers(ABC):
     @abstractmethod
     async def wait(self, name: str, condition: str = "not-running") -> Awaitable[WaitResult]:
         """Returns, once the wait is registered, what to await. Conditions: not-running, next-exit, removed."""
+
+    @abstractmethod
+    def attaching(self, name: str) -> AbstractContextManager[None]:
+        """Within it a client is told that it is attached, and then is: no start comes in between."""
 
     @abstractmethod
     async def attach(self, name: str, options: AttachOptions, connection: socket.socket, received: bytes) -> None:

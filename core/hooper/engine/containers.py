@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 from collections.abc import AsyncIterator, Awaitable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 
 import anyio
 
@@ -187,6 +187,9 @@ class ContainerService(Containers):
         if condition in ("", "not-running") and not container.state.running:
             return known(WaitResult(container.state.exit_code, container.state.error))
         return self.lifecycle.waiters.register(container.id, condition or "not-running").result()
+
+    def attaching(self, name: str) -> AbstractContextManager[None]:
+        return self.lifecycle.attaching(self._store.get(name).id)
 
     async def attach(self, name: str, options: AttachOptions, connection: socket.socket, received: bytes) -> None:
         try:

@@ -6,7 +6,7 @@ import socket
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING
 
 import anyio
@@ -39,6 +39,7 @@ class Lifecycle:
         self.live: dict[str, Live] = {}
         self.waiters = Waiters()
         self._attached = PendingClients()
+        self._starting: dict[str, anyio.Event] = {}
         self._locks: dict[str, anyio.Lock] = defaultdict(anyio.Lock)
         self._backoff = restarts.Backoff()
         self._health: HealthChecks | None = None
@@ -60,6 +61,7 @@ class Lifecycle:
 
     async def start(self, container: Container) -> None:
         """NotModified if it runs; StartFailed and the like leave it as it was, with the reason recorded."""
+        await self._attached.arrived(container.id)
         async with self._locks[container.id]:
             check_stays(container)
             if self._core.store.by_id(container.id) is None:
@@ -75,6 +77,7 @@ class Lifecycle:
 
     async def _start(self, container: Container) -> None:
         state = container.state
+        self._starting[container.id] = ended = anyio.Event()
         attached = self._attached.take(container.id)
         try:
             live, started = await self.starter.launch(container, attached, self.live)
@@ -89,10 +92,13 @@ class Lifecycle:
                 # Clients wait for the removal before they report the error.
                 await self.remove(container)
             raise
+        else:
+            self.live[container.id] = live
         finally:
             for _, connection in attached:
                 connection.close()
-        self.live[container.id] = live
+            del self._starting[container.id]
+            ended.set()
         state.status, state.pid, state.exit_code, state.error, state.oom_killed = "running", started.pid, 0, "", False
         state.started_at = rfc3339(started.time_ns)
         self.begin_health(container)
@@ -336,6 +342,10 @@ class Lifecycle:
         if live.container.state.health is not None:
             self.health.watch(live)
 
+    def attaching(self, container_id: str) -> AbstractContextManager[None]:
+        """A start waits for the client that is attached within."""
+        return self._attached.coming(container_id)
+
     async def attach(
         self, container: Container, options: AttachOptions, connection: socket.socket, received: bytes
     ) -> None:
@@ -346,8 +356,15 @@ class Lifecycle:
             detach_keys=parse_detach_keys(options.detach_keys),
             received=received,
         )
+        before = container.state.started_at
+        if starting := self._starting.get(container.id):
+            await starting.wait()
         live = self.live.get(container.id)
         self._core.emit(container, "attach")
+        if live is None and container.state.started_at != before:
+            # It has ended in the meantime: nothing follows.
+            connection.close()
+            return
         if live is None:
             self._attached.add(container.id, request, connection)
             return

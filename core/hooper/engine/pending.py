@@ -6,15 +6,44 @@ import asyncio
 import select
 import socket
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import anyio
 
 from hooper.runtime.protocol import Attach
 
 Client = tuple[Attach, socket.socket]
 
+ARRIVAL_S = 5
+"""How long a start waits for a client that is being attached: one that does not read its answer holds up nothing."""
+
 
 class PendingClients:
     def __init__(self) -> None:
         self._clients: dict[str, list[Client]] = defaultdict(list)
+        self._coming: dict[str, list[anyio.Event]] = defaultdict(list)
+
+    @contextmanager
+    def coming(self, container_id: str) -> Iterator[None]:
+        """A client is being told that it is attached, and may start the container before that is true."""
+        arrived = anyio.Event()
+        self._coming[container_id].append(arrived)
+        try:
+            yield
+        finally:
+            arrived.set()
+            self._coming[container_id].remove(arrived)
+            if not self._coming[container_id]:
+                del self._coming[container_id]
+
+    async def arrived(self, container_id: str) -> None:
+        """Waits until each client that is coming at this moment is there, or has gone."""
+        if container_id not in self._coming:
+            return
+        with anyio.move_on_after(ARRIVAL_S):
+            for arrived in list(self._coming[container_id]):
+                await arrived.wait()
 
     def add(self, container_id: str, request: Attach, connection: socket.socket) -> None:
         """Owns the connection from now on."""

@@ -20,18 +20,19 @@ async def attach(engine: Engine, request: Request, name: str) -> None:
     check(container)
     options = read_options(request)
     tty = container.config.tty
-    connection, received = await request.hijack(stream_type(request, tty))
-    try:
-        if options.logs:
-            async for data in logged(engine, container, options, framed=not tty):
-                await request.send_raw(data)
-        if options.stream or not options.logs:
-            await engine.containers.attach(container.id, options, connection, received)
-        else:
-            connection.close()
-    except HooperError as error:
-        text = f"{message_of(error)}\r\n".encode()
-        await request.send_raw(text if tty else frame(2, text))
+    with engine.containers.attaching(container.id):
+        connection, received = await request.hijack(stream_type(request, tty))
+        try:
+            if options.logs:
+                async for data in logged(engine, container, options, framed=not tty):
+                    await request.send_raw(data)
+            if options.stream or not options.logs:
+                await engine.containers.attach(container.id, options, connection, received)
+            else:
+                connection.close()
+        except HooperError as error:
+            text = f"{message_of(error)}\r\n".encode()
+            await request.send_raw(text if tty else frame(2, text))
 
 
 def check(container: Container) -> None:

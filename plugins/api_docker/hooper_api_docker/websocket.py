@@ -33,22 +33,24 @@ async def attach(engine: Engine, request: Request, name: str) -> None:
     container = await engine.containers.get(name)
     check(container)
     options = read_options(request)
-    client, received = await request.take_over(_head(request))
+    head = _head(request)
     ours, theirs = socket.socketpair()
     with ours:
-        bridge = _Bridge(client, Transport(ours), received, text=request.version < (1, 28))
-        try:
-            if options.logs:
-                async for data in logged(engine, container, options, framed=False):
-                    await bridge.show(data)
-            if not options.stream:
+        with engine.containers.attaching(container.id):
+            client, received = await request.take_over(head)
+            bridge = _Bridge(client, Transport(ours), received, text=request.version < (1, 28))
+            try:
+                if options.logs:
+                    async for data in logged(engine, container, options, framed=False):
+                        await bridge.show(data)
+                if not options.stream:
+                    theirs.close()
+                else:
+                    await engine.containers.attach(container.id, options, theirs, b"")
+            except HooperError as error:
                 theirs.close()
-            else:
-                await engine.containers.attach(container.id, options, theirs, b"")
-        except HooperError as error:
-            theirs.close()
-            await bridge.send(CloseConnection(CloseReason.INTERNAL_ERROR, message_of(error)[:100]))
-            return
+                await bridge.send(CloseConnection(CloseReason.INTERNAL_ERROR, message_of(error)[:100]))
+                return
         await bridge.run(plain=container.config.tty)
 
 
