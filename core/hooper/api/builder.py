@@ -1,187 +1,202 @@
-"""Builders: from a recipe and a context to an image.
+"""Builders: from a recipe and a context to a plan of what is to be done.
 
-A builder knows a language (Dockerfile); how steps are carried out, cached and stored is the
-engine's work, offered as `BuildServices`. An image under construction is a `BuildState`: an
-immutable value, so that stages can share and fork it.
+A builder knows a language (Dockerfile). It reads its recipe by `BuildServices`, and returns a `Plan`: a graph of steps
+(`hooper.api.build_graph`), and the image's configuration and history to go with its result. All else is
+the engine's: the solver carries the graph out, in parallel and through the cache, and the outcome is stored,
+tagged or sent.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from hooper.api.build_events import BuildEvent
+from hooper.api.build_graph import ImageSource, Node, Origin
 from hooper.api.driver import Driver
-from hooper.api.model import History, Image, ImageConfig
+from hooper.api.model import ImageConfig
 from hooper.api.registry import Credentials
+
+
+class OutputSpec(msgspec.Struct, frozen=True, rename="pascal"):
+    """What becomes of a result: type=image, local, tar, oci or docker (an archive of either layout), with attributes.
+
+    image: name (comma separated), push. The others are sent to the client by its session, as the stream
+    ("output", its number).
+    """
+
+    type: str
+    attrs: dict[str, str] = {}
+
+
+class CacheSpec(msgspec.Struct, frozen=True, rename="pascal"):
+    """Where finished steps come from or go to: type=inline, registry (ref) or local (src or dest, by the session)."""
+
+    type: str
+    attrs: dict[str, str] = {}
+
+
+class NamedContext(msgspec.Struct, frozen=True):
+    """--build-context: `kind` is local (the client's session has it), image, url, git or oci-layout."""
+
+    kind: str
+    value: str = ""
 
 
 class BuildRequest(msgspec.Struct, kw_only=True):
     """What the caller of a build asked for."""
 
-    context: Path | None
-    """The unpacked context, private to this build, .dockerignore not yet applied. None: no context."""
-    dockerfile: str = "Dockerfile"
-    """Path in the context."""
+    recipe: str = ""
+    """Path in the context; "" is the builder's usual name."""
     tags: list[str] = []
     build_args: dict[str, str | None] = {}
     labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
     target: str = ""
     platform: str = ""
     no_cache: bool = False
+    no_cache_stages: list[str] = []
+    """--no-cache-filter."""
     pull: bool = False
     remove: bool = True
     network_mode: str = ""
+    """"" is a bridge; also the name of any network of this engine."""
     extra_hosts: list[str] = []
-    cache_from: list[str] = []
+    contexts: dict[str, NamedContext] = {}
+    """--build-context, by name."""
+    cache_from: list[CacheSpec] = []
+    cache_to: list[CacheSpec] = []
+    outputs: list[OutputSpec] = []
+    """[] is one image in the store."""
+    allow: list[str] = []
+    """Entitlements: security.insecure, network.host."""
     squash: bool = False
+    debug: bool = False
+    """Keeps the state before a step that fails, as an image that the event StepFailed names."""
+    source_date_epoch: int | None = None
+    """Seconds: what every later time in the result is set to."""
     memory: int = 0
+    memory_swap: int = 0
     cpu_shares: int = 0
     cpu_quota: int = 0
     cpu_period: int = 0
     cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+    cgroup_parent: str = ""
     shm_size: int = 0
     ulimits: list[Any] = []
+    security_opt: list[str] = []
     credentials: dict[str, Credentials] = {}
     """By registry host."""
 
 
-class BuildState(msgspec.Struct, frozen=True):
-    """An image under construction.
+class BuildWarning(msgspec.Struct, frozen=True, kw_only=True):
+    """A doubtful place in a recipe: `rule` is a name of BuildKit's list of checks ("StageNameCasing")."""
 
-    `chain` is the chain id of its file system ("" for scratch), `key` a digest of everything that
-    led to it, which is what caching goes by; `image_id` is set while it is exactly a stored image.
+    rule: str
+    message: str
+    url: str = ""
+    origin: Origin | None = None
+
+
+class HistoryStep(msgspec.Struct, frozen=True, kw_only=True):
+    """One instruction of the recipe, in the order of the recipe.
+
+    `node` is the last node that it adds to its stage; None: it changes the configuration alone.
     """
 
+    shown: str
+    """As a person wrote it, on one line: "RUN make"."""
+    stage: str
+    """Name, or number from 0, of the stage that it belongs to."""
+    created_by: str = ""
+    """For the image's history; "" leaves no trace there (FROM, and an ARG before it)."""
+    node: Node | None = None
+    origin: Origin | None = None
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a builder has understood.
+
+    `result` is the file system of the image, `config` its configuration and `steps` what led there: of all
+    stages that are needed, of which those in `stage` make the history, on top of that of the image `base`.
+    """
+
+    result: Node
     config: ImageConfig
-    chain: str = ""
-    diff_ids: tuple[str, ...] = ()
-    history: tuple[History, ...] = ()
-    key: str = ""
-    image_id: str = ""
+    steps: Sequence[HistoryStep]
+    stages: Sequence[str]
+    """The stages whose steps are the image's history, in order: the target, and before it those it is FROM."""
+    base: ImageSource | None = None
+    """The image at the beginning; None: scratch."""
     architecture: str = ""
     variant: str = ""
-    created: str = ""
+    author: str = ""
+    warnings: Sequence[BuildWarning] = ()
+    notes: Sequence[str] = ()
+    """For a person, at the end: arguments that nothing used."""
 
 
-class RunStep(msgspec.Struct, frozen=True, kw_only=True):
-    """A command to run on a state's file system, with its environment and user."""
+class ResolvedImage(msgspec.Struct, frozen=True, kw_only=True):
+    """A stored or pulled image, as the beginning of a stage."""
 
-    args: tuple[str, ...]
-    env: tuple[str, ...]
-    cwd: str = "/"
-    user: str = ""
-    hostname: str = ""
-    network_mode: str = ""
-    """ "" is the request's."""
-
-
-class CopySource(msgspec.Struct, frozen=True):
-    """Files to copy: `paths` relative to the root of `directory` (a context or an unpacked download) or,
-    if that is None, of the file system with the chain id `chain`. Patterns are expanded already."""
-
-    directory: Path | None
-    chain: str
-    paths: tuple[str, ...]
-
-
-class CopyStep(msgspec.Struct, frozen=True, kw_only=True):
-    """COPY and ADD, by their directory rules: `destination` is absolute; one that ends in "/", or several
-    sources, make it a directory. Missing parents are made, 0755, owned by root."""
-
-    sources: tuple[CopySource, ...]
-    destination: str
-    chown: str = ""
-    """"user[:group]", looked up in the target's /etc/passwd and /etc/group; "" is 0:0 (--from keeps owners
-    too only where `keep_owner`)."""
-    chmod: str = ""
-    """Octal, "" keeps."""
-    keep_owner: bool = False
-    unpack: bool = False
-    """ADD: a local tar archive (plain, gzip, bzip2, xz, zstd) is unpacked at the destination."""
-
-
-class SourceEntry(msgspec.Struct, frozen=True):
-    """What `list_sources` says of a file: enough for a cache key and for pattern matching."""
-
-    path: str
-    """Relative, "/" between parts; bytes that are not UTF-8 are surrogates, as in all of Python's file names."""
-    kind: str
-    """file, directory, symlink or other."""
-    digest: str
-    """Of content and metadata that a copy carries over (mode, size, link target; not times, not owner)."""
-
-
-class Progress(ABC):
-    """Where a build tells what it does."""
-
-    @abstractmethod
-    async def stream(self, text: str) -> None:
-        """Text for a person, in the words of Docker's classic builder."""
-
-    @abstractmethod
-    async def aux(self, value: dict[str, Any]) -> None: ...
-
-    @abstractmethod
-    async def message(self, value: dict[str, Any]) -> None:
-        """A progress message as it is (a pull's)."""
+    node: ImageSource
+    config: ImageConfig
+    architecture: str
+    variant: str
+    author: str = ""
 
 
 class BuildServices(ABC):
-    """What the engine does for a builder. Each verb that changes a file system returns a new state with one
-    more layer and no new history; nothing becomes an image before `finish`."""
+    """What the engine does for a builder while that makes its plan."""
 
     @abstractmethod
-    async def scratch(self, platform: str) -> BuildState: ...
+    async def read(self, path: str, context: str = "") -> bytes | None:
+        """A file of a context, 16 MiB at most; None if it is not there.
+
+        InvalidArgument for a path, or a link, that leads out of it, and where there is no context.
+        """
 
     @abstractmethod
-    async def image(self, reference: str, platform: str, pull: bool) -> BuildState:
-        """The state that a stored or pulled image is. NotFound if it is nowhere."""
+    def ignore(self, patterns: Sequence[str], file: str, context: str = "") -> None:
+        """What a context is to be without (`hooper.api.patterns`), by the rules of `file`, from now on."""
 
     @abstractmethod
-    async def cached(self, key: str) -> BuildState | None:
-        """The state that `remember` stored under this key, if all of it still exists."""
+    async def image(self, reference: str, platform: str = "", pull: bool = False) -> ResolvedImage:
+        """The image of that name, pulled if it is not there. NotFound if it is nowhere."""
 
     @abstractmethod
-    async def remember(self, state: BuildState) -> None:
-        """Stores a finished step under `state.key`."""
+    def named_context(self, name: str) -> NamedContext | None:
+        """What --build-context gives this name, which then stands for a stage or an image."""
 
     @abstractmethod
-    async def run(self, state: BuildState, step: RunStep) -> BuildState:
-        """Runs a command in a container. StepFailed, with its exit code, if that is not 0."""
+    async def layout_image(self, name: str) -> ResolvedImage:
+        """The image of the named context of the kind oci-layout."""
+
+    @property
+    @abstractmethod
+    def host_platform(self) -> str:
+        """ "linux/amd64"."""
+
+
+class Progress(ABC):
+    """Where a build tells what it does; a front-end shows it in its own words."""
 
     @abstractmethod
-    async def copy(self, state: BuildState, step: CopyStep) -> BuildState: ...
-
-    @abstractmethod
-    async def list_sources(self, source: CopySource) -> Sequence[SourceEntry]:
-        """All files at and below the source's paths, sorted by path; with the digest of each. `paths`
-        ("",) is everything. Symlinks are not followed out of the root."""
-
-    @abstractmethod
-    async def make_directory(self, state: BuildState, path: str, user: str) -> BuildState:
-        """WORKDIR: makes the directory if it is missing; the same state if it was there."""
-
-    @abstractmethod
-    async def read_file(self, state: BuildState, path: str) -> bytes:
-        """A small file of the state's file system; NotFound."""
-
-    @abstractmethod
-    async def download(self, url: str) -> Path:
-        """ADD of an URL: a private directory that holds the one file."""
-
-    @abstractmethod
-    async def finish(self, state: BuildState, image: Image | None = None) -> str:
-        """Stores the state as an image and returns its id. Tagging is the engine's."""
+    async def event(self, event: BuildEvent) -> None: ...
 
 
 class Builder(Driver):
     @abstractmethod
-    async def build(self, request: BuildRequest, services: BuildServices, progress: Progress) -> str:
-        """Carries the recipe out and returns the id of the image.
+    async def plan(self, request: BuildRequest, services: BuildServices) -> Plan:
+        """Reads the recipe.
 
-        InvalidArgument names file and line for whatever is wrong with the recipe.
+        InvalidArgument names file, line and cause of whatever is wrong with it; nothing has been run then.
         """
+
+    @abstractmethod
+    async def check(self, request: BuildRequest, services: BuildServices) -> Sequence[BuildWarning]:
+        """The doubtful places, without pulling an image (--check)."""

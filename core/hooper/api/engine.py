@@ -11,12 +11,12 @@ import socket
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from hooper.api.builder import BuildRequest, Progress
+from hooper.api.build_session import BuildSession
+from hooper.api.builder import BuildRequest, BuildWarning, Progress
 from hooper.api.errors import Unsupported
 from hooper.api.isolation import Stats
 from hooper.api.logs import LogEntry, LogQuery
@@ -391,21 +391,52 @@ class Volumes(ABC):
     async def prune(self, filters: Filters) -> Pruned: ...
 
 
+class BuildContext(ABC):
+    """A received context of a build: a tree of files that nothing changes as long as it is open."""
+
+    files: int
+    size: int
+    """Bytes of its files."""
+    sent: int
+    """Bytes that had to be sent for it."""
+
+
+class BuildOutcome(msgspec.Struct, frozen=True):
+    """What a build has made: `image_id` is "" if no output was an image."""
+
+    image_id: str = ""
+    digest: str = ""
+    """Of the manifest, where one was pushed."""
+
+
 class Builds(ABC):
     @abstractmethod
-    def context_directory(self) -> AbstractAsyncContextManager[Path]:
-        """An empty private directory for an unpacked context; removed at the end."""
+    def context_of_archive(self, archive: int) -> AbstractAsyncContextManager[BuildContext]:
+        """Reads a tar, compressed or not, to its end."""
 
     @abstractmethod
-    async def unpack_context(self, archive: int, directory: Path) -> None:
-        """Unpacks a context tar (compressed or not), confined to the directory."""
+    def context_of_session(self, session: BuildSession) -> AbstractAsyncContextManager[BuildContext]:
+        """What the client's session has as its context "": only files that are not here already are sent."""
 
     @abstractmethod
-    async def build(self, request: BuildRequest, progress: Progress) -> str:
-        """Returns the image's id; cancelling stops the running step and leaves nothing half-made."""
+    def context_of_url(self, url: str) -> AbstractAsyncContextManager[BuildContext]:
+        """A git repository, a tar, or a single file, which is the recipe then."""
 
     @abstractmethod
-    async def prune(self, filters: Filters, *, all: bool = False) -> Pruned: ...
+    async def build(
+        self, request: BuildRequest, progress: Progress, context: BuildContext | None, session: BuildSession
+    ) -> BuildOutcome:
+        """Cancelling stops the steps that no other build waits for, and leaves nothing half-made."""
+
+    @abstractmethod
+    async def check(
+        self, request: BuildRequest, context: BuildContext | None, session: BuildSession
+    ) -> Sequence[BuildWarning]:
+        """The doubtful places of the recipe; nothing is run."""
+
+    @abstractmethod
+    async def prune(self, filters: Filters, *, all: bool = False, keep: int = 0) -> Pruned:
+        """`keep`: as many bytes of the most recently used stay."""
 
 
 class Events(ABC):
