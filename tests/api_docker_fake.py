@@ -5,17 +5,33 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import anyio
 import anyio.from_thread
 
-from hooper.api.engine import Change, Created, Deleted, DiskUsage, Engine, PathStat, Pruned, SubnetStatus, WaitResult
-from hooper.api.errors import Conflict, NotFound, NotModified, StartFailed
+from hooper.api.build_events import Planned, PlannedStep, StepDone, StepOutput, StepStarted
+from hooper.api.build_graph import Origin
+from hooper.api.build_session import BuildSession
+from hooper.api.builder import BuildWarning
+from hooper.api.engine import (
+    BuildContext,
+    BuildOutcome,
+    CachedStep,
+    Change,
+    Created,
+    Deleted,
+    DiskUsage,
+    Engine,
+    PathStat,
+    Pruned,
+    SubnetStatus,
+    WaitResult,
+)
+from hooper.api.errors import Conflict, InvalidArgument, NotFound, NotModified, StartFailed
 from hooper.api.frontend import Listener
 from hooper.api.isolation import Stats
 from hooper.api.logs import LogEntry
@@ -230,7 +246,7 @@ class FakeImages:
         return [self.engine.image]
 
     async def get(self, name: str) -> ImageSummary:
-        if name.removesuffix(":latest") not in ("busybox", "host:5000/a/b", IMAGE_ID):
+        if name.removesuffix(":latest") not in ("busybox", "host:5000/a/b", IMAGE_ID, IMAGE_ID[7:19]):
             raise NotFound(f"No such image: {name}")
         return self.engine.image
 
@@ -295,24 +311,84 @@ class FakeVolumes:
         return 1
 
 
+class FakeContext(BuildContext):
+    def __init__(self, content: bytes) -> None:
+        self.content, self.files, self.size, self.sent = content, 1, len(content), len(content)
+
+
 class FakeBuilds:
+    """Tells `script`, or does what `work` does; a build of the target "endless" ends by being cancelled."""
+
+    script: Sequence[Any] = (
+        Planned(steps=(PlannedStep(shown="FROM scratch", stage="0"), PlannedStep(shown="RUN make", stage="0"))),
+        StepDone(step=0, at=1, result="sha256:" + "a" * 64),
+        StepStarted(step=1, at=1),
+        StepOutput(step=1, stream=1, data=b"made\n", at=1),
+        StepDone(step=1, at=2, result="sha256:" + "b" * 64),
+    )
+
     def __init__(self, engine: FakeEngine) -> None:
         self.engine = engine
         self.requests: list[Any] = []
+        self.prunes: list[Any] = []
+        self.urls: list[str] = []
+        self.context = b""
+        self.work: Callable[[Any, Any, Any], Awaitable[None]] | None = None
+        self.began, self.cancelled = threading.Event(), threading.Event()
 
     @asynccontextmanager
-    async def context_directory(self) -> AsyncIterator[Path]:
-        with TemporaryDirectory() as directory:
-            yield Path(directory)
+    async def context_of_archive(self, archive: int) -> AsyncIterator[FakeContext]:
+        async with anyio.create_task_group():
+            content = await self.engine.read_all(archive)
+            if content == b"broken":
+                raise InvalidArgument("cannot read the context", "it is no tar")
+            yield FakeContext(content)
 
-    async def unpack_context(self, archive: int, directory: Path) -> None:
-        (directory / "context.tar").write_bytes(await self.engine.read_all(archive))
+    @asynccontextmanager
+    async def context_of_session(self, session: BuildSession) -> AsyncIterator[FakeContext]:
+        with await session.open("context", "") as stream:
+            content = b""
+            while part := await anyio.to_thread.run_sync(_receive, stream):
+                content += part
+        yield FakeContext(content)
 
-    async def build(self, request: Any, progress: Any) -> str:
+    @asynccontextmanager
+    async def context_of_url(self, url: str) -> AsyncIterator[FakeContext]:
+        self.urls.append(url)
+        yield FakeContext(url.encode())
+
+    async def build(self, request: Any, progress: Any, context: FakeContext, session: Any) -> BuildOutcome:
         self.requests.append(request)
-        self.context = (request.context / "context.tar").read_bytes()
-        await progress.stream("Step 1/1 : FROM scratch\n")
-        return IMAGE_ID
+        self.context = context.content
+        if request.target == "endless":
+            await self._endless(progress)
+        if self.work:
+            await self.work(request, progress, session)
+        else:
+            for event in self.script:
+                await progress.event(event)
+        return BuildOutcome(IMAGE_ID)
+
+    async def _endless(self, progress: Any) -> None:
+        await progress.event(Planned(steps=(PlannedStep(shown="RUN sleep inf", stage="0"),)))
+        await progress.event(StepStarted(step=0, at=1))
+        self.began.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            self.cancelled.set()
+
+    async def check(self, request: Any, context: Any, session: Any) -> list[BuildWarning]:
+        return [BuildWarning(rule="StageNameCasing", message="write it small", origin=Origin("Dockerfile", 2, 2))]
+
+    async def prune(self, filters: Any, **options: Any) -> Pruned:
+        self.prunes.append((filters, options))
+        return Pruned(["k1"], 7)
+
+
+def _receive(stream: socket.socket) -> bytes:
+    stream.setblocking(True)
+    return stream.recv(65536)
 
 
 class FakeEvents:
@@ -345,7 +421,11 @@ class FakeSystem:
         return {"Version": "9.9", "Os": "linux", "Arch": "amd64"}
 
     async def disk_usage(self, kinds: Collection[str] = ()) -> DiskUsage:
-        return DiskUsage(layers=5)
+        step = CachedStep(
+            key="k2", description="RUN make", size=3, shared=False, created="2026-01-02T03:04:05Z", last_used=0,
+            type="exec.cachemount", in_use=True, usage_count=4, parents=("k1", "k0"),
+        )  # fmt: skip
+        return DiskUsage(layers=5, steps=[step])
 
     async def plugins(self) -> list[dict[str, Any]]:
         return [{"kind": "storage", "name": "overlay", "status": "active"}]

@@ -7,6 +7,7 @@ import http.client
 import io
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -239,8 +240,18 @@ def dockerd(directory: Path) -> Iterator[Engine]:
         process.terminate()
         process.wait(60)
         run("ip", "link", "delete", bridge, check=False)
+        _forget_rules(bridge)
         run("umount", "-R", str(directory), check=False)
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _forget_rules(bridge: str) -> None:
+    """dockerd leaves its iptables rules behind; each packet of every later test would go past them."""
+    for table in ("filter", "nat"):
+        listed = run("iptables", "-t", table, "-S", check=False).stdout
+        for rule in listed.splitlines():
+            if bridge in rule.split():
+                run("iptables", "-t", table, *shlex.split(rule.replace("-A ", "-D ", 1)), check=False)
 
 
 def busybox_tar() -> bytes:

@@ -71,6 +71,9 @@ def known_keys() -> dict[str, Key]:
         "network.default_address_pools": Key(
             list[str](), "where networks without --subnet are put, each SUBNET:LENGTH; none: Docker's"
         ),
+        "builder.cache_size": Key("", "what the build cache may take, as 10GB; none: a tenth of the disk, or 2GB"),
+        "builder.cache_age": Key("30d", "how long the build cache keeps what no build uses, as 720h; 0: for ever"),
+        "builder.context_limit": Key("", "the most that a build's context or download may hold, as 2GB; none: no bound"),
         "registry.hosts": Key(dict[str, str](), "registry driver by registry host"),
     }
     for kind in Kind:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from api_docker_fake import IMAGE_ID, Served, read_to_end, served
+from api_docker_fake import Served, read_to_end, served
 
 ATTACH = b"POST /containers/%s/attach?stream=1&stdin=1&stdout=1 HTTP/1.1\r\nHost: d\r\n%s\r\n"
 UPGRADE = b"Connection: Upgrade\r\nUpgrade: tcp\r\n"
@@ -333,20 +333,6 @@ def test_archives_of_paths(server: Served) -> None:
     assert server.engine.containers.written == [("/d", b"tar")]
     status, _, body = server.request("PUT", "/containers/one/archive?path=/refused", b"z" * 3_000_000)
     assert status == 404 and "/refused" in body["message"]
-
-
-def test_build_gets_its_context_and_names_its_image(server: Served) -> None:
-    target = "/build?t=a/b&t=c:1&buildargs=%7B%22x%22%3Anull%7D&dockerfile=D&nocache=1"
-    status, _, data = server.request("POST", target, b"context")
-    assert status == 200
-    found = lines(data)
-    assert {"aux": {"ID": IMAGE_ID}} in found and {"stream": "Successfully tagged a/b:latest\n"} in found
-    request = server.engine.builds.requests[0]
-    assert request.tags == ["a/b:latest", "c:1"] and request.build_args == {"x": None} and request.no_cache
-    assert server.engine.builds.context == b"context"
-    assert lines(server.request("POST", "/build?q=1", b"c")[2]) == [{"stream": IMAGE_ID + "\n"}]
-    status, _, body = server.request("POST", "/build?version=2", b"")
-    assert status == 501 and "DOCKER_BUILDKIT=0" in body["message"]
 
 
 def test_logs_are_framed_and_stamped(server: Served) -> None:

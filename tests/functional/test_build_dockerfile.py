@@ -89,7 +89,7 @@ def test_a_failing_run(clean, build):
 def test_a_mistake_names_file_and_line(clean, build):
     done = build("FROM busybox\n\nRNU x\n", check=False)
     assert done.returncode != 0
-    assert "Dockerfile:3: dockerfile parse error: unknown instruction: RNU" in done.stderr
+    assert "Dockerfile:3: dockerfile parse error on line 3: unknown instruction: RNU" in done.stderr
     assert "Did you mean RUN?" in done.stderr
 
 

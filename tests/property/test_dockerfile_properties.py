@@ -1,146 +1,178 @@
-"""What holds for every Dockerfile and every .dockerignore, sensible or not."""
+"""What holds for every Dockerfile, sensible or not."""
 
 from __future__ import annotations
 
-import posixpath
+import re
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hooper.api.errors import InvalidArgument
-from hooper_builder_dockerfile.arguments import Arguments
-from hooper_builder_dockerfile.faults import Fault
-from hooper_builder_dockerfile.parser import parse
-from hooper_builder_dockerfile.patterns import IgnoreFile, compiled
-from hooper_builder_dockerfile.plan import make_plan
-from hooper_builder_dockerfile.words import expand, expand_words, split_words
+from hooper_builder_dockerfile.checks import check
+from hooper_builder_dockerfile.durations import duration, nanoseconds
+from hooper_builder_dockerfile.faults import Fault, Location
+from hooper_builder_dockerfile.globs import Glob
+from hooper_builder_dockerfile.mounts import MountFlag, mount_text, parse_mount
+from hooper_builder_dockerfile.parser import parse, parse_one
+from hooper_builder_dockerfile.printing import print_instruction, print_recipe
+from hooper_builder_dockerfile.words import expand, expand_document, expand_words, split_words
 
 _KEYWORDS = (
     "FROM RUN CMD LABEL EXPOSE ENV ADD COPY ENTRYPOINT VOLUME USER WORKDIR ARG ONBUILD STOPSIGNAL HEALTHCHECK "
-    "SHELL MAINTAINER RNU #"
+    "SHELL MAINTAINER RNU from Copy #"
 ).split()
 _PIECES = st.sampled_from(
-    ["a", "a=b", " ", "\\", "\n", "`", '"', "'", "$x", "${x:-", "}", "<<EOF", "EOF", "[", '["a"]', ",", "--from=0",
-     "--chmod=1", "--", "CMD", "NONE", "AS", "b", "80/tcp", "\t", "é", "\0", "1s", "--interval=", "# escape=`"]
+    [
+        "a", "a=b", "a='", " ", "\\", "\\\n", "\n", "`", '"', "'", "$x", "${x:-", "${x#*", "${x//", "/", "}",
+        "<<EOF", "<<-E", "<< 'E F'", "\nEOF\n", "\nE\n", "\n\tE\n", "\nE F\n", "[", "]", '["a"]', '["a b", "<<EOF"]',
+        ",", "--from=0", "--chmod=1", "--link", "--exclude='*.o c'", "--", "CMD", "NONE", "AS", "b", "80/tcp", "\t",
+        "\v", "\r", "\r\n", "é", "\u00a0", "\0", "1s", "--interval=1m", "# escape=`", "# check=x", "RUN ", "COPY ",
+        "--mount=type=cache,target=/c", '--mount=\\"dst=/a,b\\"', "--network=n", "\x1c", "\u2028",
+    ]
 )  # fmt: skip
 _LINES = st.builds(
     lambda keyword, pieces: f"{keyword} {''.join(pieces)}", st.sampled_from(_KEYWORDS), st.lists(_PIECES, max_size=8)
 )
-_TEXTS = st.one_of(st.text(max_size=200), st.lists(_LINES, max_size=8).map("\n".join))
+_TEXTS = st.one_of(
+    st.text(max_size=200),
+    st.lists(_LINES, max_size=8).map("\n".join),
+    st.builds(lambda lines: "# escape=`\n" + "\n".join(lines), st.lists(_LINES, max_size=8)),
+)
+
+
+def outcome(function, *arguments):
+    """The result, or None and the error that tells of bad input."""
+    try:
+        return function(*arguments), None
+    except (InvalidArgument, Fault) as error:
+        return None, error
+
+
+def parsed(text):
+    """None for what is no recipe: which is an InvalidArgument with file, line and cause, and short."""
+    recipe, error = outcome(parse, text, "D")
+    if error is not None:
+        assert re.fullmatch(r"D:[0-9]+", error.what)
+        assert error.why
+        assert len(str(error)) < 4000
+    return recipe
 
 
 @given(_TEXTS)
-def test_any_text_is_a_recipe_or_an_invalid_argument_with_its_place(text):
-    error = None
-    try:
-        make_plan(parse(text, "D"), Arguments({}, {}), "", "D")
-    except InvalidArgument as raised:
-        error = raised
-    assert error is None or (error.what.split(":")[0] == "D" and error.why)
+@example('FROM a\nENV a="b \\\v')
+@example("COPY <<\\-E a\nE\n-E")
+@example("RUN <<E'\\'\n\nE\\")
+@example("USER a\\\v")
+def test_any_text_is_a_recipe_that_prints_and_parses_as_itself_or_an_invalid_argument(text):
+    recipe = parsed(text)
+    if recipe is not None:
+        again = print_recipe(recipe)
+        assert parse(again, "D") == recipe
+        assert print_recipe(parse(again, "D")) == again
 
 
-@given(st.text("ab$' \"\\{}:-+?#%/`", max_size=30), st.sampled_from("\\`"))
+@given(_LINES)
+def test_one_instruction_alone_is_the_same(line):
+    recipe = parsed(line)
+    if recipe is not None and len(recipe.instructions) == 1 and recipe.escape == "\\":
+        step = recipe.instructions[0]
+        assert parse_one(print_instruction(step), Location("D", 1)) == step
+
+
+@given(_TEXTS)
+def test_whatever_is_parsed_can_be_checked(text):
+    recipe = parsed(text)
+    if recipe is None:
+        return
+    warnings, error = outcome(check, recipe)
+    if error is not None:
+        assert "check option" in error.why
+        return
+    assert all(warning.rule and warning.message for warning in warnings)
+    assert all(1 <= warning.origin.first <= len(recipe.source) for warning in warnings)
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_a_recipe_or_an_invalid_argument(data):
+    parsed(data)
+
+
+_SHELL_PIECES = ["${a", "${b", "$a", "}", ":-", ":?", "+", "#", "%%", "//", "/", "*", "?", "\\", "'", '"', " ", "x"]
+_SHELL = st.one_of(
+    st.text("ab$' \"\\{}:-+?#%/`*\n", max_size=30), st.lists(st.sampled_from(_SHELL_PIECES), max_size=12).map("".join)
+)
+
+
+@given(_SHELL, st.sampled_from("\\`"))
 def test_expansion_ends_or_faults(text, escape):
     lookup = {"a": "x y", "b": ""}.get
-    try:
-        whole = expand(text, lookup, escape)
-        words = expand_words(text, lookup, escape)
-    except Fault:
-        return
-    assert sum(map(len, words)) <= len(whole)
+    for function in (expand, expand_words):
+        result, fault = outcome(function, text, lookup, escape)
+        assert (result is None) == (fault is not None)
+        assert fault is None or (fault.why and fault.remedy)
+    outcome(expand_document, text, lookup)
+    if fault is None:
+        assert sum(map(len, result)) <= len(expand(text, lookup, escape))
+
+
+@given(st.text("ab \\$'\"{}#/é\n", max_size=20))
+def test_a_quoted_text_expands_to_itself(text):
+    quoted = "'" + text.replace("'", "'\"'\"'") + "'"
+    assert expand(quoted, {}.get) == text
+    assert expand(re.sub(r"([^a-z])", r"\\\1", text), {}.get) == text
 
 
 @given(st.text(max_size=50))
 def test_words_lose_blanks_alone(text):
     joined = "".join(split_words(text, "\\"))
     assert set(joined) <= set(text)
-    assert joined.replace(" ", "") in "".join(text.split(" ")) or "\\" in text or any(c in text for c in "\t\v\f\r\n")
+    if "\\" not in text and not set("'\"") & set(text):
+        assert split_words(" ".join(split_words(text, "\\")), "\\") == split_words(text, "\\")
 
 
-@given(st.text("ab-c\\[]^*?/", max_size=8), st.text("abc/-]", max_size=6))
-def test_match_agrees_with_a_matcher_that_tries_everything(pattern, path):
-    if "**" in pattern:
-        return
-    expected = _naive(pattern, path)
-    try:
-        actual = bool(compiled(pattern).fullmatch(path))
-    except Fault:
-        return
-    assert actual is expected
+# --- patterns of substitutions, against a regular expression that tries everything ----------------------
+
+_GLOBS = st.text("ab*?", max_size=6)
+_VALUES = st.text("ab\n", max_size=10)
 
 
-def _naive(pattern, path):
-    """Go's Match, one character after the other, by backtracking."""
-    if not pattern:
-        return not path
-    head, rest = pattern[0], pattern[1:]
-    if head == "*":
-        return _naive(rest, path) or (bool(path) and path[0] != "/" and _naive(pattern, path[1:]))
-    if not path:
-        return False
-    if head == "?":
-        return path[0] != "/" and _naive(rest, path[1:])
-    if head == "[":
-        return _naive_class(rest, path)
-    if head == "\\":
-        head, rest = rest[:1], rest[1:]
-    return head == path[0] and _naive(rest, path[1:])
+def _regex(pattern, lazy):
+    return "".join({"*": ".*?" if lazy else ".*", "?": "."}.get(char, re.escape(char)) for char in pattern)
 
 
-def _naive_class(rest, path):
-    negated = rest.startswith("^")
-    rest = rest[negated:]
-    inside, first = False, True
-    while first or not rest.startswith("]"):
-        first = False
-        low, rest = _naive_character(rest)
-        high = low
-        if rest.startswith("-"):
-            high, rest = _naive_character(rest[1:])
-        if low is None or high is None:
-            return False
-        inside = inside or low <= path[0] <= high
-    return inside is not negated and _naive(rest[1:], path[1:])
+@given(_GLOBS, _VALUES, st.booleans())
+def test_prefixes_and_suffixes_agree_with_a_regular_expression(pattern, value, longest):
+    glob = Glob.of(pattern)
+    found = re.match(_regex(pattern, not longest), value)
+    assert glob.without_prefix(value, longest=longest) == (value[found.end() :] if found else value)
+    found = re.match(_regex(pattern[::-1], not longest), value[::-1])
+    assert glob.without_suffix(value, longest=longest) == (value[: len(value) - found.end()] if found else value)
 
 
-def _naive_character(text):
-    if text.startswith("\\"):
-        text = text[1:]
-    elif not text or text[0] in "-]":
-        return None, text
-    return (text[0], text[1:]) if text else (None, text)
+@given(_GLOBS, _VALUES)
+def test_a_replacement_agrees_with_a_regular_expression(pattern, value):
+    expected = re.sub(_regex(pattern, False), "<>", value, count=1)
+    assert Glob.of(pattern).replaced(value, "<>", everywhere=False, limit=1000) == expected
 
 
-_NAMES = st.sampled_from(["a", "b", "ab"])
-_PATHS = st.lists(_NAMES, min_size=1, max_size=3).map("/".join)
-_PARTS = st.sampled_from(["a", "b", "a*", "*", "?"])
-_RULES = st.lists(
-    st.tuples(st.booleans(), st.lists(_PARTS, min_size=1, max_size=3).map("/".join)), max_size=5
-)  # fmt: skip
+@given(_GLOBS.filter(lambda pattern: pattern.strip("*")), _VALUES)
+def test_replacements_agree_with_a_regular_expression(pattern, value):
+    expected = re.sub(_regex(pattern, False), "<>", value)
+    assert Glob.of(pattern).replaced(value, "<>", everywhere=True, limit=1000) == expected
 
 
-@given(_RULES, _PATHS)
-def test_ignoring_agrees_with_the_rules_taken_literally(rules, path):
-    text = "\n".join(("!" if exception else "") + pattern for exception, pattern in rules)
-    assert IgnoreFile(text).excludes(path) is _naive_ignores(rules, path)
+# --- values -------------------------------------------------------------------------------------------
+
+_OPTION = st.one_of(st.none(), st.text("ab,\"$ ='", min_size=1, max_size=6))
 
 
-def _naive_ignores(rules, path):
-    """Walks down as the client does: each directory with what it inherits, and not into what is left out."""
-    inherited = [False] * len(rules)
-    parts = path.split("/")
-    excluded = False
-    for depth in range(1, len(parts) + 1):
-        current = "/".join(parts[:depth])
-        excluded, matches = False, []
-        for (exception, pattern), before in zip(rules, inherited, strict=True):
-            matched = before
-            if not matched and exception == excluded:
-                matched = _naive(posixpath.normpath(pattern), current)
-            excluded = (not exception) if matched else excluded
-            matches.append(matched)
-        inherited = matches
-        entered = any(exception and f"{pattern}/".startswith(f"{current}/") for exception, pattern in rules)
-        if excluded and not entered:
-            return True
-    return excluded
+@given(_OPTION, _OPTION, _OPTION)
+def test_a_mount_is_printed_as_it_is_read(target, identifier, env):
+    flag = MountFlag(type="$t", target=target, id=identifier, env=env)
+    assert parse_mount(mount_text(flag)) == flag
+
+
+@given(st.integers(0, 2**62))
+def test_a_duration_is_printed_as_it_is_read(value):
+    shown = duration(value)
+    assert nanoseconds(shown) == value or value > 2**53

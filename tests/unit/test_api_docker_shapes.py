@@ -40,7 +40,6 @@ from hooper.api.model import (
     RootFS,
 )
 from hooper_api_docker import bodies, container_shapes, create_body, events, image_shapes, logs, routes, sockets, times
-from hooper_api_docker.build import parse
 from hooper_api_docker.errors import STATUS, ClientGone, in_band, message_of, status_of, unwrap
 from hooper_api_docker.query import Query
 from hooper_api_docker.router import Router, _load
@@ -215,16 +214,6 @@ def test_parameters() -> None:
     assert query.flag("missing", default=True) and query.all("t") == ["x", "y/z"]
     with pytest.raises(InvalidArgument, match="n=q"):
         query.integer("n")
-
-
-def test_build_parameters() -> None:
-    request = parse(
-        Query(b"t=h:1/a&extrahosts=a:1&extrahosts=b:2&ulimits=%5B%7B%22Name%22%3A%22n%22%2C%22Soft%22%3A1%7D%5D")
-    )
-    assert request.tags == ["h:1/a:latest"] and request.extra_hosts == ["a:1", "b:2"]
-    assert request.ulimits == [{"Name": "n", "Soft": 1, "Hard": 0}]
-    with pytest.raises(InvalidArgument, match="labels"):
-        parse(Query(b"labels=%5B"))
 
 
 def test_rfc3339() -> None:

@@ -18,7 +18,6 @@ import click
 import pytest
 
 from hooper.cli import table
-from hooper.cli.ignore import Ignore
 from hooper.cli.main import run
 
 Handler = Callable[[str, str, bytes], tuple[int, Any]]
@@ -287,27 +286,3 @@ def test_a_step_that_fails_passes_its_code_on(engine: FakeEngine, tmp_path: Path
     engine.answer("POST /build", b'{"errorDetail":{"code":3,"message":"returned 3"},"error":"returned 3"}\n')
     (tmp_path / "Dockerfile").write_text("FROM x")
     assert run(["build", str(tmp_path)]) == 3
-
-
-@pytest.mark.parametrize(
-    ("patterns", "path", "excluded"),
-    [
-        (["*.md"], "a.md", True),
-        (["*.md"], "dir/a.md", False),
-        (["**/*.md"], "dir/a.md", True),
-        (["**/*.md"], "a.md", True),
-        (["dir"], "dir/deep/file", True),
-        (["dir/"], "dir/file", True),
-        (["/dir"], "dir", True),
-        (["*", "!keep"], "keep", False),
-        (["*", "!keep"], "other", True),
-        (["*.md", "!README.md"], "README.md", False),
-        (["!README.md", "*.md"], "README.md", True),
-        (["# comment", ""], "# comment", False),
-        (["a?c"], "abc", True),
-        (["[ab]c"], "bc", True),
-        (["dir/**/x"], "dir/a/b/x", True),
-    ],
-)
-def test_ignored_files(patterns: list[str], path: str, excluded: bool) -> None:
-    assert Ignore(patterns).excludes(path) is excluded

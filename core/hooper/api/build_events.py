@@ -105,7 +105,8 @@ class Noted(msgspec.Struct, frozen=True, kw_only=True, tag="note"):
 class Exported(msgspec.Struct, frozen=True, kw_only=True, tag="exported", omit_defaults=True):
     """An outcome is complete."""
 
-    type: str
+    type: str = msgspec.field(name="output")
+    """Of the output; on the wire it is "output", for "type" is the event's."""
     image_id: str = ""
     names: tuple[str, ...] = ()
     digest: str = ""

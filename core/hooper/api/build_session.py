@@ -19,7 +19,8 @@ class BuildSession(ABC):
     - "secret", ID: the client sends the secret and closes.
     - "ssh", ID: a connection to an agent.
     - "context", NAME: a directory, by `hooper.api.context_sync`.
-    - "output", NUMBER: the daemon sends a tar and closes; the client closes when it has kept it.
+    - "output", NUMBER: the daemon sends a tar and closes; the client closes when it has kept it, or says why it
+      could not and closes. Of a build that fails it keeps nothing: a tar may have been cut off.
     - "cache-in", NUMBER and "cache-out", NUMBER: an OCI layout as a tar, from and to a directory of the client's.
     """
 

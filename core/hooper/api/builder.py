@@ -49,6 +49,8 @@ class NamedContext(msgspec.Struct, frozen=True):
 class BuildRequest(msgspec.Struct, kw_only=True):
     """What the caller of a build asked for."""
 
+    builder: str = ""
+    """Name of the builder; "" is the one that claims the recipe's name, or else the configured one."""
     recipe: str = ""
     """Path in the context; "" is the builder's usual name."""
     tags: list[str] = []
@@ -138,6 +140,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     warnings: Sequence[BuildWarning] = ()
     notes: Sequence[str] = ()
     """For a person, at the end: arguments that nothing used."""
+    source_date_epoch: int | None = None
+    """Seconds: the recipe's own, for a request that has none."""
 
 
 class ResolvedImage(msgspec.Struct, frozen=True, kw_only=True):
@@ -190,6 +194,8 @@ class Progress(ABC):
 
 
 class Builder(Driver):
+    """A builder whose `DriverSpec.capabilities` have "recipe:PATTERN" is taken for recipes of such names (fnmatch)."""
+
     @abstractmethod
     async def plan(self, request: BuildRequest, services: BuildServices) -> Plan:
         """Reads the recipe.

@@ -435,8 +435,13 @@ class Builds(ABC):
         """The doubtful places of the recipe; nothing is run."""
 
     @abstractmethod
-    async def prune(self, filters: Filters, *, all: bool = False, keep: int = 0) -> Pruned:
-        """`keep`: as many bytes of the most recently used stay."""
+    async def prune(
+        self, filters: Filters, *, all: bool = False, keep: int = 0, max_used: int = 0, min_free: int = 0
+    ) -> Pruned:
+        """Removes what no running build uses and, unless `all`, no image shares: of the filters' choice, the longest
+        unused first. With bounds (bytes, 0: none) no more than needed: to `max_used` altogether, until the file system
+        has `min_free`; `keep` of the most recently used stay in any case, and without the others no more than them.
+        """
 
 
 class Events(ABC):
@@ -449,7 +454,8 @@ class Events(ABC):
 
 
 class CachedStep(msgspec.Struct, frozen=True):
-    """A finished step of a build. `size` are bytes that no other step has; `shared`: an image has them too."""
+    """What builds keep: a finished step, or files for later ones. `size` are bytes that no other has; `shared`: an
+    image has them too."""
 
     key: str
     description: str
@@ -459,6 +465,14 @@ class CachedStep(msgspec.Struct, frozen=True):
     """RFC 3339, UTC."""
     last_used: float
     """Seconds since the epoch."""
+    type: str = "regular"
+    """In BuildKit's words: regular (a step), source.local, source.git.checkout, source.http, exec.cachemount."""
+    in_use: bool = False
+    """By a build that goes on."""
+    usage_count: int = 0
+    """How many builds have found it."""
+    parents: tuple[str, ...] = ()
+    """Keys of what it stands on."""
 
 
 USAGE_KINDS = ("image", "container", "volume", "build-cache")

@@ -108,6 +108,8 @@ class Image(msgspec.Struct, kw_only=True, omit_defaults=True):
     author: str = ""
     variant: str = ""
     os_version: str = msgspec.field(default="", name="os.version")
+    build_cache: Any = msgspec.field(default=None, name="hooper.buildcache.v1")
+    """The steps that its layers are of, for builds elsewhere (--cache-to=type=inline)."""
 
 
 class ImageSummary(msgspec.Struct, kw_only=True):

@@ -24,7 +24,12 @@ _CAPABILITIES = _words(
     "WAKE_ALARM"
 )
 _FLAGS: dict[str, tuple[str, ...]] = {
+    "--allow": _words("network.host security.insecure"),
     "--attach": _words("stdin stdout stderr"),
+    "--build-context": FILES,
+    "--cache-from": ("image", *_words("type=registry,ref= type=local,src=")),
+    "--cache-to": _words("type=inline type=registry,ref= type=local,dest="),
+    "--call": _words("build check"),
     "--cap-add": _CAPABILITIES,
     "--cap-drop": _CAPABILITIES,
     "--cgroupns": _words("host private"),
@@ -45,20 +50,24 @@ _FLAGS: dict[str, tuple[str, ...]] = {
     "--link": ("container",),
     "--log-driver": _words("json-file local none journald syslog"),
     "--log-level": _words("debug info warn error fatal"),
+    "--metadata-file": FILES,
     "--network": ("network", "=host", "=none"),
     "--output": FILES,
     "--pid": _words("host"),
     "--platform": _words("linux/amd64 linux/arm64 linux/arm/v7 linux/386 linux/riscv64 linux/s390x linux/ppc64le"),
-    "--progress": _words("auto plain tty quiet"),
+    "--progress": _words("auto plain tty quiet rawjson"),
     "--pull": _words("always missing never"),
     "--restart": _words("no always unless-stopped on-failure"),
+    "--secret": _words("id= type=env,id= type=file,id="),
     "--security-opt": _words("no-new-privileges seccomp=unconfined systempaths=unconfined apparmor=unconfined"),
     "--signal": _SIGNALS,
     "--sort": _words("cpu memory net io pids name"),
+    "--ssh": _words("default"),
     "--stop-signal": _SIGNALS,
     "--tlscacert": FILES,
     "--tlscert": FILES,
     "--tlskey": FILES,
+    "--trace": FILES,
     "--type": _words("container image network volume"),
     "--userns": _words("host"),
     "--uts": _words("host"),
@@ -112,6 +121,11 @@ _FILTERS: dict[str, dict[str, tuple[str, ...]]] = {
         "type": _words("container daemon image network plugin volume"),
     },
     "search": {"is-official": _words("true false"), "stars": ()},
+    "du": {
+        **dict.fromkeys("description id parents until".split(), ()),
+        **dict.fromkeys("immutable inuse mutable private shared".split(), _words("true false")),
+        "type": _words("regular source.local source.git.checkout source.http exec.cachemount"),
+    },
     "prune": dict.fromkeys("label label! until".split(), ()),
 }
 
@@ -120,6 +134,8 @@ def of_flag(path: list[str], names: Iterable[str]) -> tuple[str, ...]:
     """The kinds of the value of a flag, known by all its names, of the command `path`."""
     if path[-1:] == ["cp"]:
         return ()
+    if path[-1:] == ["build"] and "--output" in names:
+        return _words("type=image type=local,dest= type=tar,dest= type=oci,dest= type=docker,dest=") + DIRECTORIES
     return next((_FLAGS[name] for name in names if name in _FLAGS), ())
 
 

@@ -10,30 +10,43 @@ from pathlib import Path
 from typing import BinaryIO
 
 from hooper.api.errors import InvalidArgument
-from hooper.cli.ignore import Ignore
+from hooper.api.patterns import Patterns, parse_ignore_file
+from hooper.cli.build_context import Source
 
 _BLOCK = 1 << 18
 END = bytes(2 * tarfile.BLOCKSIZE)
 """What ends an archive."""
 
 
-def ignored(context: Path, dockerfile: str) -> Ignore:
-    """The patterns of <Dockerfile>.dockerignore if it is there, else of .dockerignore."""
-    for name in (f"{dockerfile}.dockerignore", ".dockerignore"):
+def patterns_of(source: Source) -> Patterns:
+    """The rules for a directory: the recipe's own, <Dockerfile>.dockerignore, if they are there, else .dockerignore."""
+    if source.ignore is not None:
+        return _patterns(source.ignore, f"{source.name}.dockerignore")
+    names = [".dockerignore"] if source.recipe is not None else [f"{source.name}.dockerignore", ".dockerignore"]
+    for name in names:
         try:
-            return Ignore((context / name).read_text(encoding="utf-8-sig").splitlines())
+            return _patterns((Path(source.directory) / name).read_bytes(), name)
         except FileNotFoundError:
             continue
-    return Ignore(())
+    return Patterns(())
 
 
-def pack(context: Path, ignore: Ignore, always: frozenset[str]) -> Iterator[bytes]:
-    """A tar stream (PAX) of the directory `context`, owners set to root; `always` is sent whatever is ignored.
+def _patterns(content: bytes, file: str) -> Patterns:
+    return Patterns(parse_ignore_file(content.decode("utf-8", "surrogateescape"), file))
+
+
+def pack(source: Source) -> Iterator[bytes]:
+    """A tar stream (PAX) of the directory of `source`, owners set to root; the files that say what is built and what is
+    ignored go along in any case.
 
     InvalidArgument names a file that cannot be read.
     """
-    for path, status in _walk(context, "", ignore, always):
-        yield from _entry(context, path, status)
+    directory, extra = Path(source.directory), source.extra_files()
+    for path, status in _walk(directory, "", patterns_of(source), source.always()):
+        if path not in extra:
+            yield from _entry(directory, path, status)
+    for name, content in extra.items():
+        yield from pack_file(name, content)
     yield END
 
 
@@ -44,7 +57,7 @@ def pack_file(name: str, content: bytes) -> Iterator[bytes]:
     yield info.tobuf(tarfile.PAX_FORMAT) + content + _padding(len(content))
 
 
-def _walk(context: Path, below: str, ignore: Ignore, always: frozenset[str]) -> Iterator[tuple[str, os.stat_result]]:
+def _walk(context: Path, below: str, ignore: Patterns, always: frozenset[str]) -> Iterator[tuple[str, os.stat_result]]:
     try:
         with os.scandir(context / below) as found:
             entries = sorted(found, key=lambda entry: entry.name)
@@ -53,7 +66,7 @@ def _walk(context: Path, below: str, ignore: Ignore, always: frozenset[str]) -> 
     for entry in entries:
         path = f"{below}/{entry.name}" if below else entry.name
         status = entry.stat(follow_symlinks=False)
-        wanted = path in always or not ignore.excludes(path)
+        wanted = path in always or not ignore.matches(path)
         if wanted and not stat.S_ISSOCK(status.st_mode):
             yield path, status
         if entry.is_dir(follow_symlinks=False) and (

@@ -62,6 +62,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     },
     "Management Commands": {
         "builder": ("group:builder", "Manage builds"),
+        "buildx": ("group:buildx", "The same, by the name of docker's plugin"),
         "config": ("hooper.cli.config:config", "Show the configuration of this host"),
         "container": ("group:container", "Manage containers"),
         "context": ("group:context", "Manage contexts: the daemons that one works with"),
@@ -186,7 +187,13 @@ GROUPS: dict[str, dict[str, Entry]] = {
     },
     "builder": {
         "build": _BUILD,
-        "prune": ("hooper.cli.prune:prune_builder", "Remove build cache"),
+        "du": ("hooper.cli.builder:du", "Show what the build cache takes on the disk"),
+        "prune": ("hooper.cli.builder:prune", "Remove build cache"),
+    },
+    "buildx": {
+        "build": _BUILD,
+        "du": ("hooper.cli.builder:du", "Show what the build cache takes on the disk"),
+        "prune": ("hooper.cli.builder:prune", "Remove build cache"),
     },
     "plugin": {
         "doctor": ("hooper.cli.plugin:doctor", "Check every plugin; fails if an active one is broken"),
@@ -202,13 +209,13 @@ ALIASES = {
     "volume": {"list": "ls", "remove": "rm"},
     "plugin": {"list": "ls"},
     "context": {"list": "ls", "remove": "rm"},
+    "buildx": {"b": "build"},
 }
 
 _ONE_HOST = "hooper works on one host at a time and has no swarm; `hooper context` names several hosts."
 _PLATFORMS = "What it does with images of other platforms, `hooper image` does with --platform."
 ABSENT = {
     **dict.fromkeys(("node", "secret", "service", "stack", "swarm"), _ONE_HOST),
-    "buildx": "`hooper build` builds as it is.",
     "checkpoint": "`hooper container move` and `save` carry containers elsewhere.",
     "compose": "docker-compose works with hooper: set DOCKER_HOST to the daemon's address.",
     "manifest": _PLATFORMS,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hooper.api.errors import DataLoss, InvalidArgument, NotFound
+from hooper.api.errors import DataLoss, Internal, InvalidArgument, NotFound
+from hooper.api.modes import parse_mode
 from hooper.content.compression import plain_reader
 from hooper.content.mounting import move_root, open_in_root, open_tree, private_namespace
 from hooper.content.tar import TarReader
@@ -58,58 +60,72 @@ def is_archive(fd: int) -> bool:
     return True
 
 
+def looks_like_archive(arguments: Mapping[str, Any], fds: Sequence[int]) -> bool:
+    """Worker: `is_archive` of the file `path`."""
+    fd = os.open(arguments["path"], os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return is_archive(fd)
+    finally:
+        os.close(fd)
+
+
 class _Copy:
     """One COPY or ADD into this process's root."""
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
-        self._destination = os.fsencode(arguments["destination"])
+        self._destination: bytes = arguments["destination"]
         self._unpack: bool = arguments["unpack"]
-        self._sources: list[Any] = arguments["sources"]
+        self._several: bool = arguments["several"] or arguments["parents"]
         chown: str = arguments["chown"]
         # As Docker has it, a user alone is also the name or number of the group.
         self._chown = lookup_owner(chown if ":" in chown else f"{chown}:{chown}") if chown else None
         owner = self._chown if self._chown or arguments["keep_owner"] else (0, 0)
-        mode = int(arguments["chmod"], 8) if arguments["chmod"] else None
+        mode = parse_mode(arguments["chmod"]) if arguments["chmod"] else None
         self._copier = TreeCopier(owner=owner, mode=mode, replace=True)
+        self._into = (
+            self._several or self._destination.endswith((b"/", b"/.")) or os.path.isdir(self._destination)
+        )  # fmt: skip
 
-    def _into_directory(self) -> bool:
-        """The destination is a directory, whatever the source is."""
-        several = sum(len(source["paths"]) for source in self._sources) > 1
-        return several or self._destination.endswith((b"/", b"/.")) or os.path.isdir(self._destination)
-
-    def run(self, trees: Sequence[int]) -> None:
-        into = self._into_directory()
-        for source, tree in zip(self._sources, trees, strict=True):
-            for path in source["paths"]:
-                self._one(tree, os.fsencode(path), into)
-
-    def _one(self, tree: int, raw: bytes, into: bool) -> None:
-        path = os.fsdecode(raw)
+    def copy(self, tree: int, path: bytes, name: bytes, only: Sequence[bytes] | None) -> None:
+        """One item of a selection (`hooper.content.selection.Item`)."""
+        shown = os.fsdecode(path)
         try:
-            fd = open_in_root(tree, raw, os.O_RDONLY | os.O_NONBLOCK)
+            fd = open_in_root(tree, path, os.O_RDONLY | os.O_NONBLOCK)
         except (FileNotFoundError, NotADirectoryError):
-            raise NotFound(f"cannot copy {path}", "no such file or directory", "Is it spelled right?") from None
+            raise NotFound(f"cannot copy {shown}", "no such file or directory", "Is it spelled right?") from None
+        self._copier.forget_links()
         try:
             status = os.fstat(fd)
-            if stat.S_ISDIR(status.st_mode):
+            if stat.S_ISDIR(status.st_mode) and only is None:
                 self._copier.copy_children(fd, self._directory())
+            elif stat.S_ISDIR(status.st_mode):
+                self._copier.copy_listed(fd, only or (), self._directory())
             elif not stat.S_ISREG(status.st_mode):
-                raise InvalidArgument(f"cannot copy {path}", "it is neither a file nor a directory")
+                raise InvalidArgument(f"cannot copy {shown}", "it is neither a file nor a directory")
             elif self._unpack and is_archive(fd):
-                os.chdir(self._directory())
-                unpack(fd, owner=self._chown)
-                os.chdir("/")
+                self._unpacked(fd, shown)
             else:
-                self._copier.copy_file(fd, self._file_target(os.path.basename(raw), into), status)
+                self._copier.copy_file(fd, self._file_target(name), status)
         finally:
             os.close(fd)
+
+    def _unpacked(self, fd: int, shown: str) -> None:
+        os.chdir(self._directory())
+        try:
+            unpack(fd, owner=self._chown)
+        except DataLoss as error:
+            raise InvalidArgument(
+                f"cannot unpack {shown}", f"{error.what}: {error.why}", "Make it again, or COPY it as it is."
+            ) from error
+        finally:
+            os.chdir("/")
 
     def _directory(self) -> bytes:
         make_directories(self._destination, self._chown or (0, 0))
         return os.path.realpath(self._destination)
 
-    def _file_target(self, name: bytes, into: bool) -> bytes:
-        if into:
+    def _file_target(self, name: bytes) -> bytes:
+        if self._into:
             target = self._directory() + b"/" + name
         else:
             target = os.path.realpath(self._destination)
@@ -123,14 +139,25 @@ class _Copy:
 
 
 def copy_files(arguments: Mapping[str, Any], fds: Sequence[int]) -> None:
-    """Worker: COPY and ADD, by `hooper.api.builder.CopyStep`.
+    """Worker: COPY and ADD, by `hooper.api.build_graph.Copy`.
 
-    The target is named by `mounts` or `root`, and so is each of `sources` with its `paths` (text or bytes); further
-    `destination`, `chown`, `chmod`, `keep_owner` and `unpack`. NotFound names a source that is missing.
+    The target is named by `mounts` or `root`, and so is each of `sources` with its `items`
+    (`hooper.content.selection.Item`); further `several` (they are several files or directories), `destination`,
+    `chown`, `chmod`, `keep_owner`, `unpack` and `parents`. NotFound names a source that is missing.
     """
     private_namespace()
     target = open_tree(arguments)
     trees = [open_tree(source) for source in arguments["sources"]]
     move_root(target)
     os.umask(0)
-    _Copy(arguments).run(trees)
+    copy = _Copy(arguments)
+    try:
+        for source, tree in zip(arguments["sources"], trees, strict=True):
+            for path, name, only in source["items"]:
+                copy.copy(tree, path, name, only)
+    except OSError as error:
+        place = f" to {os.fsdecode(error.filename)}" if error.filename else ""
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise Internal(
+            f"cannot copy{place}", error.strerror or str(error), "Free some disk space." if full else ""
+        ) from error

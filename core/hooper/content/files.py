@@ -13,15 +13,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from hooper.api.errors import InvalidArgument, NotFound
-from hooper.content.copying import copy_files, lookup_owner, make_directories
-from hooper.content.listing import list_tree
+from hooper.content.copying import copy_files, looks_like_archive, lookup_owner, make_directories
+from hooper.content.listing import choose_files, list_tree
 from hooper.content.mounting import enter, open_in_root
 from hooper.content.pack import Output, Packer
+from hooper.content.receiving import receive_archive
 from hooper.content.unpack import unpack
 
 __all__ = [
-    "archive_path", "copy_files", "export_tree", "extract_path", "list_tree", "make_directory", "read_file",
-    "stat_path", "unpack_archive",
+    "archive_path", "choose_files", "copy_files", "export_tree", "extract_path", "list_tree", "looks_like_archive",
+    "make_directory", "read_file", "receive_archive", "stat_path", "unpack_archive",
 ]  # fmt: skip
 
 _READ_MAX = 16 << 20

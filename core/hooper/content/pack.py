@@ -16,6 +16,7 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from hooper.api.errors import Unavailable
 from hooper.api.storage import Mount
 from hooper.content import mounting
 from hooper.content.tar import DIRECTORY, FILE, HARDLINK, Entry
@@ -24,6 +25,15 @@ from hooper.content.trees import entry_of, read_xattrs
 from hooper.content.unpack import OPAQUE
 
 _PIECE = 1 << 20
+
+
+def write_all(fd: int, data: memoryview) -> None:
+    """Writes all of it. Unavailable if nobody reads the pipe or socket any more."""
+    try:
+        while data:
+            data = data[os.write(fd, data) :]
+    except (BrokenPipeError, ConnectionResetError) as error:
+        raise Unavailable("the archive was not written to its end", "whoever reads it has gone") from error
 
 
 class Output:
@@ -51,8 +61,8 @@ class Output:
     def _pass_on(self, data: memoryview) -> None:
         self._size += len(data)
         self._hash.update(data)
-        while self._fd is not None and data:
-            data = data[os.write(self._fd, data) :]
+        if self._fd is not None:
+            write_all(self._fd, data)
 
     def result(self) -> dict[str, Any]:
         """{diff_id, size} of all that was written."""

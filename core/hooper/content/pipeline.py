@@ -15,9 +15,11 @@ _AHEAD = 6
 class PlainStream:
     """Reads a descriptor to its end. `read` returns the next plain chunk, b"" at the end."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, *, hashed: bool = True) -> None:
+        """`hashed`: whether its digest is wanted."""
         self.kind, self._read_plain = plain_reader(fd)
         self.size = 0
+        self._hashed = hashed
         self._hash = hashlib.sha256()
         self._chunks: Queue[bytes | BaseException] = Queue(_AHEAD)
         self._ended = False
@@ -27,7 +29,8 @@ class PlainStream:
     def _produce(self) -> None:
         try:
             while chunk := self._read_plain():
-                self._hash.update(chunk)
+                if self._hashed:
+                    self._hash.update(chunk)
                 self.size += len(chunk)
                 self._chunks.put(chunk)
             self._chunks.put(b"")

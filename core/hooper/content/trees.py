@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hooper.content.tar import BLOCK_DEVICE, CHARACTER, DIRECTORY, FIFO, FILE, SYMLINK, Entry
@@ -17,6 +17,7 @@ _FORMATS = {
     stat.S_IFREG: FILE, stat.S_IFDIR: DIRECTORY, stat.S_IFLNK: SYMLINK,
     stat.S_IFCHR: CHARACTER, stat.S_IFBLK: BLOCK_DEVICE, stat.S_IFIFO: FIFO,
 }  # fmt: skip
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_XATTRS = (errno.ENOTSUP, errno.ENODATA, errno.EPERM, errno.ENOENT)
 
 
@@ -154,13 +155,47 @@ def _copy_range(source: int, target: int, start: int, count: int) -> None:
 class TreeCopier:
     """Copies trees with all that they have; files with several links stay linked among each other.
 
-    `owner` (uid, gid) and `mode` are given to every copy in place of its own; a symlink has no mode. With
-    `replace`, what is in the way is removed, and directories are merged.
+    `owner` (uid, gid) and `mode`, which takes what stat(2) says, are given to every copy in place of its own; a
+    symlink has no mode. With `replace`, what is in the way is removed, and directories are merged.
     """
 
-    def __init__(self, *, owner: tuple[int, int] | None = None, mode: int | None = None, replace: bool = False) -> None:
-        self._owner, self._mode, self._replace = owner, mode, replace
+    def __init__(
+        self,
+        *,
+        owner: tuple[int, int] | None = None,
+        mode: Callable[[int], int] | None = None,
+        replace: bool = False,
+    ) -> None:
+        self._owner, self._mode, self._replace = owner, mode or stat.S_IMODE, replace
         self._links: dict[tuple[int, int], bytes] = {}
+
+    def copy_listed(self, source: int, names: Sequence[bytes], target: bytes) -> None:
+        """Copies these alone of what is in a directory; the directories that they are in come before them."""
+        made: list[tuple[bytes, os.stat_result]] = []
+        opened, parent = os.dup(source), b""
+        try:
+            for path in names:
+                directory, _, name = path.rpartition(b"/")
+                if directory != parent:
+                    following = os.open(directory or b".", _DIRECTORY, dir_fd=source)
+                    os.close(opened)
+                    opened, parent = following, directory
+                status = os.lstat(name, dir_fd=opened)
+                if stat.S_ISDIR(status.st_mode):
+                    self._make_directory(target + b"/" + path)
+                    made.append((path, status))
+                else:
+                    self.copy(opened, name, target + b"/" + path)
+        finally:
+            os.close(opened)
+        for path, status in reversed(made):
+            fd = os.open(path, _DIRECTORY, dir_fd=source)
+            self._dress(fd, target + b"/" + path, status)
+            os.close(fd)
+
+    def forget_links(self) -> None:
+        """What comes now is linked to nothing that was copied before."""
+        self._links.clear()
 
     def copy(self, directory: int, name: bytes, target: bytes) -> None:
         """Copies `name` in the directory with the descriptor `directory` to the path `target`.
@@ -207,6 +242,11 @@ class TreeCopier:
 
     def copy_directory(self, source: int, target: bytes, status: os.stat_result) -> None:
         """Copies the directory that `source` is open on, to a path that is none or a directory."""
+        self._make_directory(target)
+        self.copy_children(source, target)
+        self._dress(source, target, status)
+
+    def _make_directory(self, target: bytes) -> None:
         try:
             os.mkdir(target, 0o700)
         except FileExistsError:
@@ -215,8 +255,6 @@ class TreeCopier:
                     raise
                 os.unlink(target)
                 os.mkdir(target, 0o700)
-        self.copy_children(source, target)
-        self._dress(source, target, status)
 
     def copy_children(self, source: int, target: bytes) -> None:
         """Copies what is in a directory into another one, which is there."""
@@ -231,7 +269,7 @@ class TreeCopier:
             for name, value in read_xattrs(source).items():
                 os.setxattr(target, name, value)
         if not stat.S_ISLNK(status.st_mode):
-            os.chmod(target, stat.S_IMODE(status.st_mode) if self._mode is None else self._mode)
+            os.chmod(target, self._mode(status.st_mode))
         os.utime(target, ns=(status.st_mtime_ns, status.st_mtime_ns), follow_symlinks=False)
 
 

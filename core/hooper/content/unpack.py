@@ -194,11 +194,7 @@ class Unpacker:
             self._clear(path)
             fd = os.open(path, _CREATE, mode)
         try:
-            if entry.sparse is not None:
-                self._sparse(fd, entry)
-            elif entry.size:
-                for piece in self._reader.pieces():
-                    _write(fd, piece)
+            self._content(fd, entry)
             uid, gid = self._ids(entry)
             if uid or gid or self._inherits:
                 os.fchown(fd, uid, gid)
@@ -210,6 +206,13 @@ class Unpacker:
         finally:
             os.close(fd)
 
+    def _content(self, fd: int, entry: Entry) -> None:
+        if entry.sparse is not None:
+            self._sparse(fd, entry)
+        elif entry.size:
+            for piece in self._reader.pieces():
+                write_all(fd, piece)
+
     def _sparse(self, fd: int, entry: Entry) -> None:
         segments = iter(entry.sparse or ())
         left = 0
@@ -219,7 +222,7 @@ class Unpacker:
                     start, left = next(segments)
                     os.lseek(fd, start, os.SEEK_SET)
                 part = piece[:left]
-                _write(fd, part)
+                write_all(fd, part)
                 left -= len(part)
                 piece = piece[len(part) :]
         os.ftruncate(fd, entry.size)
@@ -362,7 +365,8 @@ class Unpacker:
             self._hide(directory + b"/" + name if directory else name)
 
 
-def _write(fd: int, data: memoryview) -> None:
+def write_all(fd: int, data: memoryview) -> None:
+    """Writes all of it."""
     while (written := os.write(fd, data)) < len(data):
         data = data[written:]
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import anyio.to_thread
 import msgspec
@@ -17,16 +18,32 @@ from hooper.api.manifests import (
     OCI_MANIFEST,
     ImageManifest,
     Index,
+    digest_of,
     make_manifest,
 )
+from hooper.api.model import Image
 from hooper.api.reference import Reference
 from hooper.api.registry import Descriptor, Platform
+from hooper.engine.distribution_push import layer_type
 from hooper.engine.image_store import ImageStore
 from hooper.engine.layers import Layer, LayerStore
 from hooper.engine.packing import Packer
 
+LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+"""Content of the file oci-layout."""
 _BLOCK = 512
+_CHUNK = 1 << 20
 _END = bytes(2 * _BLOCK)
+
+
+class Content(NamedTuple):
+    """What of one image is written."""
+
+    image: Image
+    config: bytes
+    layers: Sequence[Layer]
+    references: Sequence[Reference] = ()
+    annotations: dict[str, str] | None = None
 
 
 class Saver:
@@ -43,18 +60,35 @@ class Saver:
             for image_id in wanted:
                 lease.add("blob", image_id)
                 lease.add("layer", self._images.summary(image_id).chain)
-            archive = _Archive(output)
-            entries, manifests = [], []
-            for image_id, references in wanted.items():
-                entry, descriptors = await self._image(archive, image_id, references)
-                entries.append(entry)
-                manifests += descriptors
-            index = make_manifest(Index(schema_version=2, media_type=OCI_INDEX, manifests=manifests))
-            await archive.file("index.json", index.content)
-            await archive.file("manifest.json", msgspec.json.encode(entries))
-            await archive.file("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
-            await archive.write(_END)
+            await self.write((self._stored(*each) for each in wanted.items()), output)
         return list(wanted)
+
+    async def write(
+        self, contents: Iterable[Content], output: int, *, docker: bool = True, compressed: bool = False
+    ) -> str:
+        """Writes images, stored or not, whose layers the caller keeps; the digest of the last manifest.
+
+        `docker`: also what `docker load` of any age reads. `compressed`: layers as a registry has them.
+        """
+        archive = Archive(output)
+        entries: list[dict[str, Any]] = []
+        manifests: list[Descriptor] = []
+        for content in contents:
+            entry, descriptors = await self._image(archive, content, compressed)
+            entries.append(entry)
+            manifests += descriptors
+        index = make_manifest(Index(schema_version=2, media_type=OCI_INDEX, manifests=manifests))
+        await archive.file("index.json", index.content)
+        if docker:
+            await archive.file("manifest.json", msgspec.json.encode(entries))
+        await archive.file("oci-layout", LAYOUT)
+        await archive.end_archive()
+        return manifests[-1].digest if manifests else ""
+
+    def _stored(self, image_id: str, references: list[Reference]) -> Content:
+        summary = self._images.summary(image_id)
+        config = self._images.config(image_id)
+        return Content(summary.image, config, self._layers.ancestry(summary.chain), references)
 
     def _wanted(self, names: Sequence[str]) -> dict[str, list[Reference]]:
         wanted: dict[str, list[Reference]] = {}
@@ -74,44 +108,47 @@ class Saver:
         return [found or self._images.resolve(name)]
 
     async def _image(
-        self, archive: _Archive, image_id: str, references: list[Reference]
+        self, archive: Archive, content: Content, compressed: bool
     ) -> tuple[dict[str, Any], list[Descriptor]]:
         """Writes one image's blobs; its part of manifest.json and of index.json."""
-        summary = self._images.summary(image_id)
-        layers = self._layers.ancestry(summary.chain)
-        for layer in layers:
-            await self._layer(archive, layer)
-        config = self._images.config(image_id)
-        await archive.file(_path(image_id), config)
+        blobs = [await self._layer(archive, layer, compressed) for layer in content.layers]
+        image_id, image = digest_of(content.config), content.image
+        await archive.file(blob_path(image_id), content.config)
         manifest = make_manifest(
             ImageManifest(
                 schema_version=2,
                 media_type=OCI_MANIFEST,
-                config=Descriptor(OCI_CONFIG, image_id, len(config)),
-                layers=[Descriptor(OCI_LAYER_TAR, layer.diff_id, layer.size) for layer in layers],
+                config=Descriptor(OCI_CONFIG, image_id, len(content.config)),
+                layers=blobs,
+                annotations=content.annotations or None,
             )
         )
-        await archive.file(_path(manifest.descriptor.digest), manifest.content)
+        await archive.file(blob_path(manifest.descriptor.digest), manifest.content)
         entry = {
-            "Config": _path(image_id),
-            "RepoTags": [reference.familiar for reference in references] or None,
-            "Layers": [_path(layer.diff_id) for layer in layers],
+            "Config": blob_path(image_id),
+            "RepoTags": [reference.familiar for reference in content.references] or None,
+            "Layers": [blob_path(blob.digest) for blob in blobs],
         }
-        notes = [_annotations(reference) for reference in references]
-        platform = Platform(os=summary.image.os, architecture=summary.image.architecture, variant=summary.image.variant)
+        notes = [_annotations(reference) for reference in content.references]
+        platform = Platform(os=image.os, architecture=image.architecture, variant=image.variant)
         found = manifest.descriptor
         return entry, [
             Descriptor(found.media_type, found.digest, found.size, annotations=note, platform=platform)
             for note in notes or (None,)
         ]
 
-    async def _layer(self, archive: _Archive, layer: Layer) -> None:
-        if await archive.begin(_path(layer.diff_id), layer.size):
+    async def _layer(self, archive: Archive, layer: Layer, compressed: bool) -> Descriptor:
+        if compressed:
+            blob = await self._packer.blob(layer)
+            await archive.blob(blob.digest, self._packer.path(blob.digest))
+            return Descriptor(layer_type(blob.media_type, docker=False), blob.digest, blob.size)
+        if await archive.begin(blob_path(layer.diff_id), layer.size):
             await self._packer.write_tar(layer, archive.output)
             await archive.end(layer.size)
+        return Descriptor(OCI_LAYER_TAR, layer.diff_id, layer.size)
 
 
-class _Archive:
+class Archive:
     """A tar that is written to a descriptor as it comes. A name that is there already is left out."""
 
     def __init__(self, output: int) -> None:
@@ -137,6 +174,18 @@ class _Archive:
             await self.write(content)
             await self.end(len(content))
 
+    async def blob(self, digest: str, path: Path) -> None:
+        """A file of the content store."""
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if await self.begin(blob_path(digest), size):
+                while chunk := file.read(_CHUNK):
+                    await self.write(chunk)
+                await self.end(size)
+
+    async def end_archive(self) -> None:
+        await self.write(_END)
+
 
 def _header(name: str, size: int) -> bytes:
     import tarfile
@@ -155,7 +204,8 @@ def _write_all(output: int, data: bytes) -> None:
         raise DataLoss("the archive was not written to its end", error.strerror or "") from error
 
 
-def _path(digest: str) -> str:
+def blob_path(digest: str) -> str:
+    """Where an OCI layout has a blob."""
     return f"blobs/sha256/{digest.removeprefix('sha256:')}"
 
 

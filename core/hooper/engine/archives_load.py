@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -73,6 +74,29 @@ class Spool:
         return source
 
 
+class Layout(Spool):
+    """The files of an OCI image layout (image-layout.md) in a directory that nothing else changes."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory, {}, {})
+        self._names = {
+            os.path.relpath(os.path.join(place, name), directory)
+            for place, _, names in os.walk(directory)
+            for name in names
+            if stat.S_ISREG(os.lstat(os.path.join(place, name)).st_mode)
+        }
+
+    def path(self, name: str) -> Path:
+        """See Spool."""
+        wanted = os.path.normpath(name)
+        if wanted not in self._names:
+            raise InvalidArgument("cannot read the image layout", f"it has no {name}", "Give an OCI layout directory.")
+        return self._directory / wanted
+
+    def __contains__(self, name: str) -> bool:
+        return os.path.normpath(name) in self._names
+
+
 class ArchivedImage(NamedTuple):
     config: bytes
     layers: list[str]
@@ -97,15 +121,26 @@ class Loader:
 
     async def load(self, archive: int, sink: ProgressSink) -> list[tuple[str, list[Reference]]]:
         """Ids and tags of what was loaded, image by image."""
-        async with self._spooled(archive) as spool:
-            loaded = []
-            for found in _images_of(spool):
-                with self._layers.lease() as lease:
-                    loaded.append((await self._take(spool, found, sink, lease), found.tags))
+        async with self.spooled(archive) as spool:
+            return await self._loaded(spool, _images_of(spool), sink)
+
+    async def load_layout(self, directory: Path, sink: ProgressSink) -> list[tuple[str, list[Reference]]]:
+        """As `load`, of an OCI image layout in a directory; its images get no tags."""
+        layout = await anyio.to_thread.run_sync(Layout, directory)
+        return await self._loaded(layout, [image._replace(tags=[]) for image in _images_of(layout)], sink)
+
+    async def _loaded(
+        self, spool: Spool, images: Sequence[ArchivedImage], sink: ProgressSink
+    ) -> list[tuple[str, list[Reference]]]:
+        loaded = []
+        for found in images:
+            with self._layers.lease() as lease:
+                loaded.append((await self._take(spool, found, sink, lease), found.tags))
         return loaded
 
     @asynccontextmanager
-    async def _spooled(self, archive: int) -> AsyncIterator[Spool]:
+    async def spooled(self, archive: int) -> AsyncIterator[Spool]:
+        """The files of a tar, until the end."""
         self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._scratch) as directory:
             found = await self._workers.run("hooper.engine.layer_work:spool", {"directory": directory}, [archive])

@@ -5,22 +5,47 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from hooper.api.builder import CopyStep, SourceEntry
+from hooper.api.build_graph import Copy
 from hooper.api.driver import Workers
 from hooper.api.storage import Mount
+from hooper.content import selection
+
+if TYPE_CHECKING:
+    from hooper.engine.build_sources import Selection
 
 Place = Path | Sequence[Mount]
 """A directory of the host or the mounts of a snapshot: what a worker makes its root."""
 
 
-def _root(place: Place) -> dict[str, Any]:
+class SourceEntry(NamedTuple):
+    """One file of a tree. Names that are not UTF-8 are as Python has them (`os.fsdecode`)."""
+
+    path: str
+    """Relative, without "./"."""
+    kind: str
+    """file, directory, symlink or other."""
+    digest: str
+    """Of content, mode and attributes: see `hooper.content.listing.entry_digest`."""
+    size: int = 0
+    link: str = ""
+    """Where a symlink points to."""
+
+
+def root_of(place: Place) -> dict[str, Any]:
+    """The arguments by which a worker is told a place."""
     if isinstance(place, Path):
         return {"root": str(place)}
     return {"mounts": msgspec.to_builtins(list(place))}
+
+
+def entries_of(rows: Sequence[Any]) -> list[SourceEntry]:
+    """From the rows that workers return (`hooper.content.listing.Row`)."""
+    decode = os.fsdecode
+    return [SourceEntry(decode(path), kind, digest, size, decode(link)) for path, kind, digest, size, link in rows]
 
 
 def _encoded(paths: Sequence[str]) -> list[bytes]:
@@ -53,31 +78,63 @@ class BuildFiles:
     async def _call(self, function: str, arguments: dict[str, Any], fds: Sequence[int] = ()) -> Any:
         return await self._workers.run(f"hooper.content.files:{function}", arguments, fds)
 
-    async def unpack(self, archive: int, directory: Path) -> None:
-        await self._call("unpack_archive", _root(directory), (archive,))
+    async def receive(self, archive: int, directory: Path, limit: int = 0) -> tuple[list[SourceEntry], int]:
+        """Unpacks a tar, compressed or not, into a directory: all that is in it then, and the bytes of the tar.
+
+        `limit`: bytes that it may have, 0 for any. DataLoss if it is damaged; InvalidArgument if it is too large.
+        """
+        found = await self._call("receive_archive", {**root_of(directory), "limit": limit}, (archive,))
+        return entries_of(found["rows"]), int(found["size"])
+
+    async def is_archive(self, file: Path) -> bool:
+        """Whether a file is a tar, compressed or not, with something in it."""
+        return bool(await self._call("looks_like_archive", {"path": str(file)}))
 
     async def list(self, place: Place, paths: Sequence[str]) -> list[SourceEntry]:
-        rows = await self._call("list_tree", {**_root(place), "paths": _encoded(paths)})
-        return [SourceEntry(os.fsdecode(path), kind, digest) for path, kind, digest in rows]
+        """All that is at and below these paths, sorted. NotFound."""
+        return entries_of(await self._call("list_tree", {**root_of(place), "paths": _encoded(paths)}))
 
-    async def copy(
-        self, target: Sequence[Mount], sources: Sequence[tuple[Place, Sequence[str]]], step: CopyStep
-    ) -> None:
+    async def choose(
+        self,
+        place: Place,
+        paths: Sequence[str],
+        *,
+        literal: bool,
+        parents: bool,
+        exclude: Sequence[str],
+        owners: bool = False,
+    ) -> selection.Chosen:
+        """What paths mean, see `hooper.content.selection.choose`. `owners`: the digest is also of the files' owners."""
         arguments = {
-            **_root(target),
-            "sources": [{**_root(place), "paths": _encoded(paths)} for place, paths in sources],
-            "destination": step.destination,
+            **root_of(place),
+            "paths": _encoded(paths),
+            "literal": literal,
+            "parents": parents,
+            "exclude": _encoded(exclude),
+            "owners": owners,
+        }
+        return selection.from_wire(await self._call("choose_files", arguments))
+
+    async def copy(self, target: Sequence[Mount], sources: Sequence[tuple[Place, Selection]], step: Copy) -> None:
+        """Carries out COPY or ADD. InvalidArgument for what cannot be, in Docker's words."""
+        arguments = {
+            **root_of(target),
+            "sources": [{**root_of(place), "items": list(chosen.items)} for place, chosen in sources],
+            "several": sum(chosen.matched for _, chosen in sources) > 1,
+            "destination": os.fsencode(step.destination),
             "chown": step.chown,
             "chmod": step.chmod,
             "keep_owner": step.keep_owner,
             "unpack": step.unpack,
+            "parents": step.parents,
         }
         await self._call("copy_files", arguments)
 
     async def make_directory(self, target: Sequence[Mount], path: str, user: str) -> bool:
         """False if it was there."""
-        return bool(await self._call("make_directory", {**_root(target), "path": path, "user": user}))
+        return bool(await self._call("make_directory", {**root_of(target), "path": path, "user": user}))
 
     async def read(self, place: Place, path: str) -> bytes:
-        content: bytes = await self._call("read_file", {**_root(place), "path": path})
+        """A file, 16 MiB at most. NotFound, InvalidArgument."""
+        content: bytes = await self._call("read_file", {**root_of(place), "path": path})
         return content

@@ -34,6 +34,10 @@ class BuildLayers:
             self._lease.add("layer", chain)
             self._held.add(chain)
 
+    def hold_blob(self, digest: str) -> None:
+        """Keeps a blob, also one that is yet to come, as long as the build lasts."""
+        self._lease.add("blob", digest)
+
     async def view(self, chain: str) -> Sequence[Mount]:
         """Mounts to read a file system by; the same ones each time."""
         if chain not in self._views:
@@ -88,6 +92,15 @@ class BuildLayers:
             self.hold(chain)
             if layer := self._layers.get(chain):
                 return layer
+            os.lseek(spool.fileno(), 0, os.SEEK_SET)
+            async with self.snapshot(parent) as (fresh, _):
+                await self._storage.apply(fresh, spool.fileno())
+                return await self._layers.adopt(fresh, parent, self._lease)
+
+    async def restack(self, chain: str, parent: str) -> Layer:
+        """What the topmost layer of `chain` changes, as a layer on `parent`."""
+        with tempfile.TemporaryFile(dir=self._directory) as spool:
+            await self._storage.diff(chain, spool.fileno())
             os.lseek(spool.fileno(), 0, os.SEEK_SET)
             async with self.snapshot(parent) as (fresh, _):
                 await self._storage.apply(fresh, spool.fileno())

@@ -1,60 +1,89 @@
-"""What a builder is offered: steps on snapshots, images, the cache."""
+"""What a builder is offered while it makes its plan, and where the trees of a plan come from."""
 
 from __future__ import annotations
 
-import codecs
 import os
-from collections.abc import Awaitable, Callable, Sequence
+import stat
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-import msgspec
+import anyio
 
-from hooper.api.builder import (
-    BuildRequest,
-    BuildServices,
-    BuildState,
-    CopySource,
-    CopyStep,
-    Progress,
-    RunStep,
-    SourceEntry,
-)
-from hooper.api.errors import NotFound, StepFailed
-from hooper.api.manifests import parse_platform
-from hooper.api.model import Image, ImageConfig, ImageSummary, RootFS
+from hooper.api import build_events as events
+from hooper.api import build_graph as graph
+from hooper.api.build_graph import ImageSource, Node
+from hooper.api.build_session import BuildSession
+from hooper.api.builder import BuildRequest, BuildServices, NamedContext, Progress, ResolvedImage
+from hooper.api.errors import InvalidArgument, NotFound, Unsupported
+from hooper.api.manifests import host_architecture, parse_platform
+from hooper.api.model import ImageSummary
 from hooper.api.reference import Reference
-from hooper.api.storage import Mount
-from hooper.engine.build_cache import BuildCache
-from hooper.engine.build_files import BuildFiles, Place
+from hooper.content.mounting import open_in_root
+from hooper.engine.build_contexts import Contexts, Received
 from hooper.engine.build_layers import BuildLayers
-from hooper.engine.downloads import download
-from hooper.engine.layers import Layer
+from hooper.engine.build_sources import Tree
 
 if TYPE_CHECKING:
     from hooper.engine.images import ImageService
 
-
-class Runner(Protocol):
-    """Runs the commands of steps in containers."""
-
-    async def init_layer(self, chain: str) -> str:
-        """The committed snapshot to prepare a step's own on: the file system with mount points added."""
-
-    async def run_step(
-        self,
-        mounts: Sequence[Mount],
-        step: RunStep,
-        image_config: ImageConfig,
-        *,
-        network_mode: str,
-        request: BuildRequest,
-        output: Callable[[str, bytes], Awaitable[None]],
-    ) -> int:
-        """The exit code of the command. Nothing of its container is left, also when cancelled."""
+_LARGEST_TEXT = 16 << 20
 
 
-class Services(BuildServices):
+class Trees:
+    """The trees of one build that are no layers; each is fetched once, and lasts until `aclose`."""
+
+    def __init__(self, contexts: Contexts, session: BuildSession, context: Received | None, directory: Path) -> None:
+        self._contexts, self._session, self._directory = contexts, session, directory
+        self._received = {"": context} if context is not None else {}
+        self._stack = AsyncExitStack()
+        self._lock = anyio.Lock()
+
+    async def context(self, name: str) -> Received:
+        """The context "", or one that the session has under that name. InvalidArgument, NotFound."""
+        async with self._lock:
+            if name not in self._received:
+                if not name:
+                    raise InvalidArgument("there is no build context", "the client sent none", "Give a directory.")
+                manager = self._contexts.of_session(self._session, name)
+                self._received[name] = await self._stack.enter_async_context(manager)
+            return self._received[name]
+
+    def ignore(self, name: str, patterns: Sequence[str], file: str) -> None:
+        """Leaves out of a context, which was read before, what the patterns of a file say."""
+        if name in self._received:
+            self._received[name].tree.ignore(patterns, file)
+
+    async def tree(self, node: Node) -> Tree:
+        """See build_operations.Fetch."""
+        match node:
+            case graph.LocalSource():
+                return (await self.context(node.context)).tree
+            case graph.HttpSource():
+                return await self._stack.enter_async_context(self._contexts.of_download(node))
+            case graph.GitSource():
+                return await self._stack.enter_async_context(self._contexts.of_repository(node))
+            case graph.InlineSource():
+                return await anyio.to_thread.run_sync(self._written, node)
+        raise Unsupported(f"cannot get the files of {node.name}", f"{type(node).__name__} is no source")
+
+    def _written(self, node: graph.InlineSource) -> Tree:
+        directory = self._directory / f"inline-{os.urandom(4).hex()}"
+        directory.mkdir(mode=0o700)
+        for file in node.files:
+            path = directory / file.name
+            path.write_bytes(file.data)
+            path.chmod(file.mode)
+            # Its time is no part of what was written: the same recipe makes the same layer.
+            os.utime(path, (0, 0))
+        return Tree.of_directory(directory, self._contexts.files, shown="the recipe")
+
+    async def aclose(self) -> None:
+        await self._stack.aclose()
+
+
+class PlanServices(BuildServices):
     """One a build."""
 
     def __init__(
@@ -64,41 +93,58 @@ class Services(BuildServices):
         *,
         images: ImageService,
         layers: BuildLayers,
-        cache: BuildCache,
-        files: BuildFiles,
-        runner: Runner,
-        directory: Path,
+        trees: Trees,
+        pull: bool = True,
     ) -> None:
-        self._request, self._progress, self._images, self._layers = request, progress, images, layers
-        self._cache, self._files, self._runner, self._directory = cache, files, runner, directory
+        """`pull`: whether images that are not here may be fetched."""
+        self._request, self._progress, self._images = request, progress, images
+        self._layers, self._trees, self._pull = layers, trees, pull
+        self._resolved: dict[tuple[str, str], ResolvedImage] = {}
+        self._locks: dict[tuple[str, str], anyio.Lock] = {}
 
-    # --- states ---------------------------------------------------------------------------------------
+    @property
+    def host_platform(self) -> str:
+        """See BuildServices."""
+        return f"linux/{host_architecture()}"
 
-    async def scratch(self, platform: str) -> BuildState:
-        wanted = parse_platform(platform)
-        return BuildState(
-            ImageConfig(),
-            key=f"scratch/{wanted.architecture}/{wanted.variant}",
-            architecture=wanted.architecture,
-            variant=wanted.variant,
-        )
+    async def read(self, path: str, context: str = "") -> bytes | None:
+        """See BuildServices."""
+        directory = (await self._trees.context(context)).directory
+        return await anyio.to_thread.run_sync(_read, directory, path)
 
-    async def image(self, reference: str, platform: str, pull: bool) -> BuildState:
-        found = None if pull else await self._stored(reference, platform)
-        if found is None:
-            found = await self._pulled(reference, platform)
+    def ignore(self, patterns: Sequence[str], file: str, context: str = "") -> None:
+        """See BuildServices."""
+        self._trees.ignore(context, patterns, file)
+
+    def named_context(self, name: str) -> NamedContext | None:
+        """See BuildServices."""
+        return self._request.contexts.get(name)
+
+    async def image(self, reference: str, platform: str = "", pull: bool = False) -> ResolvedImage:
+        """See BuildServices. Each is looked for once a build."""
+        key = reference, platform
+        async with self._locks.setdefault(key, anyio.Lock()):
+            if key not in self._resolved:
+                found = None if pull else await self._stored(reference, platform)
+                if found is None:
+                    found = await self._pulled(reference, platform)
+                self._resolved[key] = self._resolve(reference, found)
+        return self._resolved[key]
+
+    async def layout_image(self, name: str) -> ResolvedImage:
+        """See BuildServices."""
+        context = await self._trees.context(name)
+        return self._resolve(name, await self._images.from_layout(context.directory, name))
+
+    def _resolve(self, reference: str, found: ImageSummary) -> ResolvedImage:
         self._layers.hold(found.chain)
         image = found.image
-        return BuildState(
-            image.config,
-            chain=found.chain,
-            diff_ids=tuple(image.rootfs.diff_ids),
-            history=tuple(image.history),
-            key=found.id,
-            image_id=found.id,
+        return ResolvedImage(
+            node=ImageSource(name=f"FROM {reference}", reference=reference, image_id=found.id, chain=found.chain),
+            config=image.config,
             architecture=image.architecture,
             variant=image.variant,
-            created=image.created,
+            author=image.author,
         )
 
     async def _stored(self, reference: str, platform: str) -> ImageSummary | None:
@@ -115,99 +161,42 @@ class Services(BuildServices):
         return found if fits else None
 
     async def _pulled(self, reference: str, platform: str) -> ImageSummary:
+        if not self._pull:
+            raise NotFound(f"No such image: {reference}", "a check pulls none", "Pull it first.")
         credentials = self._request.credentials.get(Reference.parse(reference).host)
-        image_id = await self._images.pull(
-            reference, self._progress.message, platform=platform, credentials=credentials
-        )
+
+        async def emit(message: dict[str, object]) -> None:
+            await self._progress.event(events.Pulling(message=message))
+
+        image_id = await self._images.pull(reference, emit, platform=platform, credentials=credentials)
         return await self._images.get(image_id)
 
-    async def cached(self, key: str) -> BuildState | None:
-        state = self._cache.get(key)
-        if state is not None:
-            self._layers.hold(state.chain)
-        return state
 
-    async def remember(self, state: BuildState) -> None:
-        self._cache.put(state)
-
-    async def finish(self, state: BuildState, image: Image | None = None) -> str:
-        if image is None:
-            image = Image(
-                architecture=state.architecture,
-                os="linux",
-                variant=state.variant,
-                config=state.config,
-                rootfs=RootFS(list(state.diff_ids)),
-                history=list(state.history),
-                created=state.created,
+def _read(directory: Path, path: str) -> bytes | None:
+    """A file in the directory, following links within it alone. InvalidArgument for one that leads out."""
+    if os.path.normpath("/" + path) != "/" + os.path.normpath(path.lstrip("/")):
+        raise InvalidArgument(path, "forbidden path outside the build context", "Name a file in the context.")
+    root = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if _leads_out(directory, path):
+            raise InvalidArgument(
+                path, "forbidden path outside the build context", "Put the file into the context, not behind a link."
             )
-        return await self._images.create_image(image, state.chain)
-
-    # --- steps ----------------------------------------------------------------------------------------
-
-    async def run(self, state: BuildState, step: RunStep) -> BuildState:
-        parent = await self._runner.init_layer(state.chain)
-        async with self._layers.snapshot(parent) as (key, mounts):
-            code = await self._runner.run_step(
-                mounts,
-                step,
-                state.config,
-                network_mode=step.network_mode or self._request.network_mode,
-                request=self._request,
-                output=self._output(),
-            )
-            if code:
-                raise StepFailed(
-                    f"The command '{' '.join(step.args)}' returned a non-zero code: {code}", exit_code=code
-                )
-            return _on_top(state, await self._layers.keep_onto(key, state.chain))
-
-    def _output(self) -> Callable[[str, bytes], Awaitable[None]]:
-        """Shows what one command writes; a character may come in two pieces."""
-        decoders = {name: codecs.getincrementaldecoder("utf-8")("replace") for name in ("stdout", "stderr")}
-
-        async def show(stream: str, data: bytes) -> None:
-            if text := decoders[stream].decode(data):
-                await self._progress.stream(text)
-
-        return show
-
-    async def copy(self, state: BuildState, step: CopyStep) -> BuildState:
-        sources = [(await self._place(source), source.paths) for source in step.sources]
-        async with self._layers.snapshot(state.chain) as (key, mounts):
-            await self._files.copy(mounts, sources, step)
-            return _on_top(state, await self._layers.keep(key, state.chain))
-
-    async def make_directory(self, state: BuildState, path: str, user: str) -> BuildState:
-        async with self._layers.snapshot(state.chain) as (key, mounts):
-            if await self._files.make_directory(mounts, path, user):
-                return _on_top(state, await self._layers.keep(key, state.chain))
-            await self._layers.discard(key)
-            return state
-
-    # --- reading --------------------------------------------------------------------------------------
-
-    async def list_sources(self, source: CopySource) -> Sequence[SourceEntry]:
-        if source.directory is not None:
-            return await self._files.list(source.directory, source.paths)
-        entries = self._files.known(source.chain, source.paths)
-        if entries is None:
-            entries = await self._files.list(await self._layers.view(source.chain), source.paths)
-            self._files.keep(source.chain, source.paths, entries)
-        return entries
-
-    async def read_file(self, state: BuildState, path: str) -> bytes:
-        return await self._files.read(await self._layers.view(state.chain), path)
-
-    async def _place(self, source: CopySource) -> Place:
-        return source.directory if source.directory is not None else await self._layers.view(source.chain)
-
-    async def download(self, url: str) -> Path:
-        place = self._directory / f"download-{os.urandom(4).hex()}"
-        place.mkdir(mode=0o700)
-        await download(url, place)
-        return place
+        descriptor = open_in_root(root, os.fsencode(path.lstrip("/")), os.O_RDONLY | os.O_NONBLOCK)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    finally:
+        os.close(root)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        if status.st_size > _LARGEST_TEXT:
+            raise InvalidArgument(path, "it is larger than 16 MiB", "Is it the right file?")
+        return file.read()
 
 
-def _on_top(state: BuildState, layer: Layer) -> BuildState:
-    return msgspec.structs.replace(state, chain=layer.chain_id, diff_ids=(*state.diff_ids, layer.diff_id), image_id="")
+def _leads_out(directory: Path, path: str) -> bool:
+    root = os.path.realpath(directory)
+    real = os.path.realpath(os.path.join(root, path.lstrip("/")))
+    return real != root and not real.startswith(root + os.sep)

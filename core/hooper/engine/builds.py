@@ -1,30 +1,37 @@
-"""Builds: a context, a recipe, a builder, and what is left of it afterwards."""
+"""Builds: a context, a plan, its solution, and what is left of it afterwards."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
+import msgspec
 
-from hooper.api.builder import Builder, BuildRequest, Progress
+from hooper.api.build_events import BuildEvent
+from hooper.api.build_session import BuildSession
+from hooper.api.builder import Builder, BuildRequest, BuildWarning, Progress
 from hooper.api.driver import Workers
-from hooper.api.engine import Builds, Filters, Pruned
-from hooper.api.errors import InvalidArgument, Unsupported
+from hooper.api.engine import BuildContext, BuildOutcome, Builds, Filters, Pruned
+from hooper.api.errors import InvalidArgument
 from hooper.api.reference import Reference
 from hooper.api.storage import StorageDriver
-from hooper.engine import filters as matching
 from hooper.engine.build_cache import BuildCache
-from hooper.engine.build_files import BuildFiles
+from hooper.engine.build_cache_limits import CacheLimits
+from hooper.engine.build_cache_remote import check_caches
+from hooper.engine.build_contexts import Contexts, Received
+from hooper.engine.build_export import check_outputs
 from hooper.engine.build_layers import BuildLayers
-from hooper.engine.build_services import Runner, Services
-from hooper.engine.image_filters import moment
+from hooper.engine.build_operations import Runner
+from hooper.engine.build_run import BuildRun, Workshop
+from hooper.engine.build_services import PlanServices, Trees
 from hooper.engine.layers import KeyedLocks
-from hooper.state.database import Database
+from hooper.engine.solver import Flights
 
 if TYPE_CHECKING:
     from hooper.engine.images import ImageService
@@ -38,77 +45,113 @@ class BuildService(Builds):
 
     def __init__(
         self,
-        database: Database,
         images: ImageService,
         storage: StorageDriver,
         workers: Workers,
-        builder: Builder,
+        builder_for: Callable[[BuildRequest], Awaitable[Builder]],
         runner: Runner,
+        contexts: Contexts,
+        limits: CacheLimits,
+        cache: BuildCache,
         data_dir: Path,
         emit: Emit,
-        log: Any,
+        background: Callable[..., object],
     ) -> None:
-        self._images, self._storage, self._builder, self._runner = images, storage, builder, runner
-        self._data_dir, self._emit, self._log = data_dir, emit, log
-        self._files = BuildFiles(workers)
+        self._images, self._storage, self._workers = images, storage, workers
+        self._builder_for, self._runner, self._contexts, self._limits = builder_for, runner, contexts, limits
+        self._data_dir, self._emit, self._background = data_dir, emit, background
+        self._files = contexts.files
         self._locks = KeyedLocks()
-        self.cache = BuildCache(database, images.layers.driver)
+        self._flights = Flights(background)
+        self._limit = anyio.CapacityLimiter(max(4, 2 * (os.cpu_count() or 1)))
+        self.cache = cache
+
+    # --- contexts -------------------------------------------------------------------------------------
+
+    def context_of_archive(self, archive: int) -> AbstractAsyncContextManager[BuildContext]:
+        """See Builds."""
+        return self._contexts.of_archive(archive)
+
+    def context_of_session(self, session: BuildSession) -> AbstractAsyncContextManager[BuildContext]:
+        """See Builds."""
+        return self._contexts.of_session(session, "")
+
+    def context_of_url(self, url: str) -> AbstractAsyncContextManager[BuildContext]:
+        """See Builds."""
+        return self._contexts.of_url(url)
+
+    # --- building -------------------------------------------------------------------------------------
+
+    async def build(
+        self, request: BuildRequest, progress: Progress, context: BuildContext | None, session: BuildSession
+    ) -> BuildOutcome:
+        """See Builds."""
+        request = msgspec.structs.replace(request, tags=[_tag(text) for text in request.tags])
+        check_outputs(request.outputs, request.tags)
+        check_caches(request.cache_from, request.cache_to)
+        builder = await self._builder_for(request)
+        async with self._workspace(context, session) as (layers, trees):
+            services = PlanServices(request, progress, images=self._images, layers=layers, trees=trees)
+            plan = await builder.plan(request, services)
+            if request.source_date_epoch is None:
+                request = msgspec.structs.replace(request, source_date_epoch=plan.source_date_epoch)
+            shop = Workshop(self._images, self._storage, self._workers, self._runner, self._files, self.cache)
+            run = BuildRun(request, progress, session, plan, shop=shop, layers=layers, trees=trees)
+            outcome = await run.carry_out(self._flights, self._limit)
+        self._background(self._limits.collect)
+        return outcome
+
+    async def check(
+        self, request: BuildRequest, context: BuildContext | None, session: BuildSession
+    ) -> Sequence[BuildWarning]:
+        """See Builds."""
+        async with self._workspace(context, session) as (layers, trees):
+            quiet = _Quiet()
+            services = PlanServices(request, quiet, images=self._images, layers=layers, trees=trees, pull=False)
+            return await (await self._builder_for(request)).check(request, services)
 
     @asynccontextmanager
-    async def context_directory(self) -> AsyncIterator[Path]:
-        async with self._directory("context-") as directory:
-            yield directory
+    async def _workspace(
+        self, context: BuildContext | None, session: BuildSession
+    ) -> AsyncIterator[tuple[BuildLayers, Trees]]:
+        """All that a build makes for itself alone, gone at the end."""
+        received = context if isinstance(context, Received) else None
+        async with self._directory() as directory:
+            with self._images.layers.lease() as lease:
+                layers = BuildLayers(self._images.layers, self._storage, lease, self._locks, directory)
+                trees = Trees(self._contexts, session, received, directory)
+                try:
+                    yield layers, trees
+                finally:
+                    with anyio.CancelScope(shield=True):
+                        self.cache.flush()
+                        await trees.aclose()
+                        await layers.aclose()
 
     @asynccontextmanager
-    async def _directory(self, prefix: str) -> AsyncIterator[Path]:
+    async def _directory(self) -> AsyncIterator[Path]:
         self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        directory = Path(tempfile.mkdtemp(prefix=prefix, dir=self._data_dir))
+        directory = Path(tempfile.mkdtemp(prefix="build-", dir=self._data_dir))
         try:
             yield directory
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(lambda: shutil.rmtree(directory, ignore_errors=True))
 
-    async def unpack_context(self, archive: int, directory: Path) -> None:
-        await self._files.unpack(archive, directory)
+    async def prune(
+        self, filters: Filters, *, all: bool = False, keep: int = 0, max_used: int = 0, min_free: int = 0
+    ) -> Pruned:
+        """See Builds."""
+        pruned = await self._limits.prune(filters, all=all, keep=keep, max_used=max_used, min_free=min_free)
+        self._emit("builder", "prune", "", {"reclaimed": str(pruned.space)})
+        return pruned
 
-    async def build(self, request: BuildRequest, progress: Progress) -> str:
-        tags = [_tag(text) for text in request.tags]
-        if request.squash:
-            raise Unsupported(
-                "cannot squash an image", "every step is a layer of its own", "Build in stages, and COPY --from them."
-            )
-        async with self._directory("build-") as directory:
-            with self._images.layers.lease() as lease:
-                layers = BuildLayers(self._images.layers, self._storage, lease, self._locks, directory)
-                services = Services(
-                    request,
-                    progress,
-                    images=self._images,
-                    layers=layers,
-                    cache=self.cache,
-                    files=self._files,
-                    runner=self._runner,
-                    directory=directory,
-                )
-                try:
-                    image_id = await self._builder.build(request, services, progress)
-                    for tag in tags:
-                        await self._images.tag(image_id, tag)
-                finally:
-                    with anyio.CancelScope(shield=True):
-                        self.cache.flush()
-                        await layers.aclose()
-        return image_id
 
-    async def prune(self, filters: Filters, *, all: bool = False) -> Pruned:
-        """Forgets finished steps: those whose layers no image has, or `all`; then collects their layers."""
-        matching.check(filters, ("id", "label", "until", "unused-for"))
-        limits = [moment(text) for name in ("until", "unused-for") for text in filters.get(name, ())]
-        forgotten = self.cache.prune(before=min(limits) if limits else None, keys=filters.get("id", ()), used_too=all)
-        collected = await self._images.collector.collect()
-        self._emit("builder", "prune", "", {"reclaimed": str(collected.space)})
-        return Pruned(forgotten, collected.space)
+class _Quiet(Progress):
+    """Of a check, which does nothing worth telling."""
+
+    async def event(self, event: BuildEvent) -> None:
+        """See Progress."""
 
 
 def _tag(text: str) -> str:

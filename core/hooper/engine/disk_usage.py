@@ -7,22 +7,24 @@ from collections.abc import Collection
 
 import anyio
 
-from hooper.api.engine import CachedStep, DiskUsage
+from hooper.api.engine import DiskUsage
 from hooper.api.errors import HooperError, NotFound
 from hooper.api.storage import Usage
-from hooper.engine.build_cache import BuildCache
+from hooper.engine.build_cache_limits import CacheLimits
 from hooper.engine.core import Core
 
 AT_ONCE = 4
 """Trees measured at the same time, each by a worker."""
 
 
-async def measure(core: Core, cache: BuildCache, kinds: Collection[str]) -> DiskUsage:
+async def measure(core: Core, limits: CacheLimits, kinds: Collection[str]) -> DiskUsage:
     found = DiskUsage(layers=core.images.layers.total_size())
     if "image" in kinds:
         found.shared = await _shared(core)
     if "build-cache" in kinds:
-        found.builder, found.steps = cache.size(), _steps(cache)
+        found.steps = list(await limits.usage())
+        # A layer that several steps have counts once.
+        found.builder = limits.size() + sum(step.size for step in found.steps if step.type != "regular")
     limit = anyio.Semaphore(AT_ONCE)
     async with anyio.create_task_group() as tasks:
         if "container" in kinds:
@@ -61,22 +63,3 @@ async def _shared(core: Core) -> dict[str, int]:
     return {
         image_id: sum(layer.size for layer in chain if users[layer.chain_id] > 1) for image_id, chain in layers.items()
     }
-
-
-def _steps(cache: BuildCache) -> list[CachedStep]:
-    steps, seen = [], set[str]()
-    for state, size, last_used, shared in cache.entries():
-        history = state.history[-1] if state.history else None
-        steps.append(
-            CachedStep(
-                key=state.key,
-                description=history.created_by if history else "",
-                # Steps that change no file have the layer of the one before.
-                size=0 if state.chain in seen else size,
-                shared=shared,
-                created=(history.created if history else "") or state.created,
-                last_used=last_used,
-            )
-        )
-        seen.add(state.chain)
-    return steps

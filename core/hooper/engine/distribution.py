@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
@@ -84,13 +84,26 @@ class Puller:
                 if platform:
                     _check_platform(remote, wanted)
                 if not self._is_present(remote):
-                    await self._fetch_layers(client, remote, sink, lease)
+                    diff_ids, blobs = remote.image.rootfs.diff_ids, remote.content.layers
+                    await self.fetch_layers(client, reference, diff_ids, blobs, sink, lease)
                 newer = await self._record(remote)
                 lease.supersede()
         await tell.say(sink, f"Digest: {top.descriptor.digest}")
         verdict = "Downloaded newer image for" if newer else "Image is up to date for"
         await tell.say(sink, f"Status: {verdict} {reference.familiar}")
         return remote.id
+
+    @asynccontextmanager
+    async def connected(self, reference: Reference, credentials: Credentials | None) -> AsyncIterator[RegistryClient]:
+        """A conversation with the registry of a reference."""
+        async with (await self._registry_for(reference.host)).connect(reference.host, credentials) as client:
+            yield client
+
+    async def look(self, client: RegistryClient, reference: Reference) -> tuple[ImageManifest, bytes]:
+        """The manifest of a reference, for this host if there are several, and its configuration, whatever they are of."""
+        top = await client.resolve(reference.path, reference.digest or reference.tag)
+        _, content = await self._chosen(client, reference, top, parse_platform(""))
+        return content, await self._config(client, reference, content.config)
 
     async def pull_all(
         self, name: Reference, sink: ProgressSink, platform: str, credentials: Credentials | None
@@ -110,6 +123,13 @@ class Puller:
     async def _choose(
         self, client: RegistryClient, reference: Reference, top: Manifest, wanted: Platform
     ) -> tuple[Manifest, ImageManifest]:
+        manifest, parsed = await self._chosen(client, reference, top, wanted)
+        check_image(parsed, reference.familiar)
+        return manifest, parsed
+
+    async def _chosen(
+        self, client: RegistryClient, reference: Reference, top: Manifest, wanted: Platform
+    ) -> tuple[Manifest, ImageManifest]:
         manifest, parsed = top, parse_manifest(top, reference.familiar)
         for _ in range(2):
             if isinstance(parsed, ImageManifest):
@@ -118,7 +138,6 @@ class Puller:
             parsed = parse_manifest(manifest, reference.familiar)
         if isinstance(parsed, Index):
             raise Unsupported(f"{reference.familiar} is not an image", "its indexes are nested too deeply")
-        check_image(parsed, reference.familiar)
         return manifest, parsed
 
     async def _describe(
@@ -159,29 +178,34 @@ class Puller:
 
     # --- layers ---------------------------------------------------------------------------------------
 
-    async def _fetch_layers(
-        self, client: RegistryClient, remote: RemoteImage, sink: ProgressSink, lease: Lease
+    async def fetch_layers(
+        self,
+        client: RegistryClient,
+        reference: Reference,
+        diff_ids: Sequence[str],
+        blobs: Sequence[Descriptor],
+        sink: ProgressSink,
+        lease: Lease,
     ) -> None:
         """Downloads several at once, and unpacks each as soon as it and those below it are there."""
-        chains = chain_ids(remote.image.rootfs.diff_ids)
+        chains = chain_ids(diff_ids)
         missing = []
-        for index, (chain, blob) in enumerate(zip(chains, remote.content.layers, strict=True)):
+        for index, (chain, blob) in enumerate(zip(chains, blobs, strict=True)):
             lease.add("layer", chain)
             lease.add("blob", blob.digest)
             present = self._layers.get(chain) is not None
             await tell.layer(sink, "Already exists" if present else "Pulling fs layer", tell.short(blob.digest))
             if not present:
                 missing.append(index)
-        transfers = {index: Transfer(self._content, remote.content.layers[index]) for index in missing}
+        transfers = {index: Transfer(self._content, blobs[index]) for index in missing}
         error: BaseException | None = None
         try:
             async with anyio.create_task_group() as group:
                 for index, transfer in transfers.items():
-                    diff_id = remote.image.rootfs.diff_ids[index]
-                    group.start_soon(self._download, client, remote.reference, transfer, diff_id, sink)
+                    group.start_soon(self._download, client, reference, transfer, diff_ids[index], sink)
                 for index, transfer in transfers.items():
                     parent = chains[index - 1] if index else ""
-                    await self._unpack(transfer, remote.image.rootfs.diff_ids[index], parent, sink)
+                    await self._unpack(transfer, diff_ids[index], parent, sink)
         except BaseExceptionGroup as grouped:
             error = _first(grouped)
         if error is not None:

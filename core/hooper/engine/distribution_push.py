@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
 import anyio
@@ -66,16 +66,32 @@ class Pusher:
                     lease.add("layer", self._images.summary(image_id).chain)
                     await self._push_tag(client, tag, image_id, sink)
 
+    async def push_made(
+        self,
+        reference: Reference,
+        manifest: Manifest,
+        layers: Sequence[Layer],
+        sink: ProgressSink,
+        credentials: Credentials | None,
+    ) -> None:
+        """A manifest that was made here, under a tag. All blobs that it names are in the content store, and the caller
+        keeps them; `layers` are those that it has compressed forms of."""
+        parsed = parse_manifest(manifest, reference.familiar)
+        assert isinstance(parsed, ImageManifest)
+        async with (await self._registry_for(reference.host)).connect(reference.host, credentials) as client:
+            await self._push_blobs(client, reference, parsed, layers, sink)
+            await client.push_manifest(reference.path, reference.tag, manifest)
+
     async def _push_tag(self, client: RegistryClient, tag: Reference, image_id: str, sink: ProgressSink) -> None:
         layers = self._layers.ancestry(self._images.summary(image_id).chain)
         for layer in layers:
             await tell.layer(sink, "Preparing", tell.short(layer.diff_id))
-        manifest = self._original(image_id, layers) or await self._make(image_id, layers)
+        manifest = self._original(image_id, layers) or await self.make(image_id, layers)
         parsed = parse_manifest(manifest, tag.familiar)
         assert isinstance(parsed, ImageManifest)
         await self._push_blobs(client, tag, parsed, layers, sink)
         await client.push_manifest(tag.path, tag.tag, manifest)
-        await self._record(tag, image_id, manifest)
+        await self.record(tag, image_id, manifest)
         digest, size = manifest.descriptor.digest, len(manifest.content)
         await tell.say(sink, f"{tag.tag}: digest: {digest} size: {size}")
         await sink({"progressDetail": {}, "aux": {"Tag": tag.tag, "Digest": digest, "Size": size}})
@@ -104,23 +120,34 @@ class Pusher:
             return [found for entry in parsed.manifests for found in self._kept(entry.digest)]
         return [(Manifest(Descriptor(parsed.media_type, digest, len(content)), content), parsed)]
 
-    async def _make(self, image_id: str, layers: list[Layer]) -> Manifest:
+    async def make(
+        self, image_id: str, layers: Sequence[Layer], annotations: dict[str, str] | None = None
+    ) -> Manifest:
+        """A manifest of a stored image; its layers are compressed for it. One with annotations is OCI's."""
         blobs = [await self._packer.blob(layer) for layer in layers]
-        docker = all(blob.media_type == DOCKER_LAYER or blob.media_type.endswith("tar+gzip") for blob in blobs)
+        docker = not annotations and all(
+            blob.media_type == DOCKER_LAYER or blob.media_type.endswith("tar+gzip") for blob in blobs
+        )
         config = Descriptor(DOCKER_CONFIG if docker else OCI_CONFIG, image_id, self._content.size(image_id))
         return make_manifest(
             ImageManifest(
                 schema_version=2,
                 media_type=DOCKER_MANIFEST if docker else OCI_MANIFEST,
                 config=config,
-                layers=[Descriptor(_media_type(blob.media_type, docker), blob.digest, blob.size) for blob in blobs],
+                layers=[Descriptor(layer_type(blob.media_type, docker), blob.digest, blob.size) for blob in blobs],
+                annotations=annotations or None,
             )
         )
 
     # --- blobs ----------------------------------------------------------------------------------------
 
     async def _push_blobs(
-        self, client: RegistryClient, tag: Reference, manifest: ImageManifest, layers: list[Layer], sink: ProgressSink
+        self,
+        client: RegistryClient,
+        tag: Reference,
+        manifest: ImageManifest,
+        layers: Sequence[Layer],
+        sink: ProgressSink,
     ) -> None:
         limiter = anyio.CapacityLimiter(_UPLOADS)
         failure: HooperError | None = None
@@ -176,12 +203,14 @@ class Pusher:
                 if meter:
                     await meter.at(offset)
 
-    async def _record(self, tag: Reference, image_id: str, manifest: Manifest) -> None:
+    async def record(self, tag: Reference, image_id: str, manifest: Manifest) -> None:
+        """Keeps a manifest of the image, as that of the name of `tag`."""
         await self._layers.put(manifest.content, manifest.descriptor.media_type)
         self._images.add_digest(tag.name, manifest.descriptor.digest, image_id)
 
 
-def _media_type(kept: str, docker: bool) -> str:
+def layer_type(kept: str, docker: bool) -> str:
+    """The media type of a layer's blob in Docker's kind of manifest, or in OCI's."""
     if docker:
         return DOCKER_LAYER
     return f"{OCI_LAYER_TAR}+gzip" if kept == DOCKER_LAYER else kept

@@ -1,68 +1,64 @@
-"""Files from URLs, for ADD."""
+"""Files from URLs, for ADD and as contexts. What has not changed at its server is not fetched again."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import posixpath
+import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import anyio
+from hooper.api.build_graph import HttpSource
+from hooper.api.driver import Workers
+from hooper.api.errors import InvalidArgument
+from hooper.content.listing import entry_digest
+from hooper.engine.build_files import SourceEntry
 
-from hooper.api.errors import InvalidArgument, NotFound, Unavailable
-from hooper.api.imports import import_without
-
-_TIMEOUT = 60.0
-"""Seconds without a byte."""
 _DEFAULT_NAME = "download"
+_MODE = 0o100600
 
 
-async def download(url: str, directory: Path) -> Path:
-    """Fetches an http(s) URL into a file of the directory, named as the URL's path ends, mode 0600.
+def key_of(source: HttpSource) -> str:
+    """What it is kept by. Two checksums of one URL are two files."""
+    parts = (source.url, source.checksum, _name(source))
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
 
-    Its time is the server's Last-Modified, else the epoch, so that the same content makes the same layer.
-    NotFound, InvalidArgument (other 4xx) or Unavailable say what the server said.
+
+async def obtain(
+    source: HttpSource, place: Path, workers: Workers, limit: int = 0, *, settled: bool = False
+) -> list[SourceEntry] | None:
+    """Gets the file into `place`/tree, mode 0600; its time is the server's Last-Modified, else the epoch.
+
+    `settled`: somebody uses what is there, so that it must not change; None then if the server has another one.
+    InvalidArgument for a wrong checksum or 4xx; NotFound, Unavailable.
     """
-    import_without("httpx", "rich", "pygments")  # for a command line of its own: 5 MB
-    import httpx
-
-    name = posixpath.basename(unquote(urlsplit(url).path))
-    target = directory / (name if name not in ("", ".", "..") and "\0" not in name else _DEFAULT_NAME)
-    try:
-        async with (
-            httpx.AsyncClient(follow_redirects=True, timeout=_TIMEOUT) as client,
-            client.stream("GET", url) as response,
-        ):
-            _check(url, response.status_code)
-            async with await anyio.open_file(target, "xb") as file:
-                async for chunk in response.aiter_bytes():
-                    await file.write(chunk)
-            modified = response.headers.get("last-modified", "")
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise Unavailable(
-            f"ADD failed: GET {url}", str(error) or type(error).__name__, "Check the URL and the network."
-        ) from error
-    target.chmod(0o600)
-    seconds = _seconds(modified)
-    os.utime(target, (seconds, seconds))
-    return target
+    name = _name(source)
+    arguments = {
+        "url": source.url,
+        "place": str(place),
+        "name": os.fsencode(name),
+        "checksum": _wanted(source),
+        "limit": limit,
+        "settled": settled,
+    }
+    found = await workers.run("hooper.content.fetching:fetch", arguments)
+    if found["changed"]:
+        return None
+    return [SourceEntry(name, "file", entry_digest(_MODE, content=found["digest"]), found["size"])]
 
 
-def _check(url: str, status: int) -> None:
-    if status < 400:
-        return
-    what, why = f"ADD failed: GET {url}", f"the server answered {status}"
-    if status in (404, 410):
-        raise NotFound(what, why, "Check the URL.")
-    if status < 500:
-        raise InvalidArgument(what, why, "Check the URL; ADD sends no credentials.")
-    raise Unavailable(what, why, "Try again later.")
+def _name(source: HttpSource) -> str:
+    """As it is called in the tree: what the URL's path ends in, unless it says another."""
+    name = source.filename or posixpath.basename(unquote(urlsplit(source.url).path))
+    return name if name not in ("", ".", "..") and "/" not in name and "\0" not in name else _DEFAULT_NAME
 
 
-def _seconds(text: str) -> float:
-    from email.utils import parsedate_to_datetime
-
-    try:
-        return parsedate_to_datetime(text).timestamp() if text else 0.0
-    except ValueError:
-        return 0.0
+def _wanted(source: HttpSource) -> str:
+    """The digest in hexadecimal. InvalidArgument for another algorithm."""
+    algorithm, _, wanted = source.checksum.partition(":")
+    if source.checksum and (algorithm != "sha256" or not re.fullmatch("[0-9a-f]{64}", wanted)):
+        raise InvalidArgument(
+            f'unsupported checksum "{source.checksum}"', "it is no sha256 digest", "Write --checksum=sha256:DIGEST."
+        )
+    return wanted

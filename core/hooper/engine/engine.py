@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from hooper.api.builder import Builder, BuildRequest
 from hooper.api.driver import Driver, DriverContext, HostInfo
 from hooper.api.engine import Engine
 from hooper.api.logs import CACHE, LogDriver
@@ -19,6 +20,10 @@ from hooper.api.specs import DriverSpec, Kind
 from hooper.config import Config
 from hooper.content.store import ContentStore
 from hooper.engine import log_targets
+from hooper.engine.build_cache import BuildCache
+from hooper.engine.build_cache_directories import MountDirectories
+from hooper.engine.build_cache_limits import CacheLimits, bounds_of
+from hooper.engine.build_contexts import Contexts, context_limit
 from hooper.engine.build_runner import BuildRunner
 from hooper.engine.builds import BuildService
 from hooper.engine.containers import ContainerService
@@ -239,22 +244,50 @@ async def _assemble(
     await networks.ensure_defaults()
     containers = ContainerService(core, init_layers)
     images.containers_using = containers.using_image
-    _, builder = await selector.choose(Kind.BUILDER)
-    builds = BuildService(
+    runner = BuildRunner(core, init_layers, containers.lifecycle.live)
+    limit = context_limit(selector.config["builder.context_limit"])
+    contexts = Contexts(parts.workers, host.data_root / "builds", limit=limit)
+    cache = BuildCache(database, images.layers.driver)
+    limits = CacheLimits(
         database,
+        cache,
+        collector,
+        bounds_of(selector.config["builder.cache_size"], selector.config["builder.cache_age"], host.data_root),
+        host.data_root,
+        lambda: [MountDirectories(runner.caches), *contexts.kept],
+        log,
+    )
+    builds = BuildService(
         images,
         storage,
         parts.workers,
-        builder,
-        BuildRunner(core, init_layers),
+        await _builders(selector),
+        runner,
+        contexts,
+        limits,
+        cache,
         host.data_root / "builds",
         events.emit,
-        log,
+        core.background,
     )
-    system = SystemService(core, table, database, builds.cache)
+    core.background(limits.collect)
+    system = SystemService(core, table, database, limits)
     engine = LocalEngine(core, containers, system, builds, init_layers, database)
     parts.engine = engine
     return engine
+
+
+async def _builders(selector: Selector) -> Callable[[BuildRequest], Awaitable[Builder]]:
+    """Finds the builder of a request. The configured one must work now; others are made when they are asked for."""
+    opened: dict[str, Builder] = {"": (await selector.choose(Kind.BUILDER))[1]}
+
+    async def builder_for(request: BuildRequest) -> Builder:
+        name = request.builder or selector.claiming(Kind.BUILDER, "recipe", request.recipe)
+        if name not in opened:
+            opened[name] = (await selector.choose(Kind.BUILDER, name))[1]
+        return opened[name]
+
+    return builder_for
 
 
 def _registries(selector: Selector) -> Any:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _IS_GARBAGE = """NOT EXISTS (SELECT 1 FROM layers WHERE parent=l.chain_id)
     AND NOT EXISTS (SELECT 1 FROM images WHERE chain_id=l.chain_id)
-    AND NOT EXISTS (SELECT 1 FROM build_cache WHERE chain_id=l.chain_id)
+    AND NOT EXISTS (SELECT 1 FROM build_steps WHERE chain_id=l.chain_id)
     AND NOT EXISTS (SELECT 1 FROM leases WHERE kind='layer' AND name=l.chain_id)"""
 
 

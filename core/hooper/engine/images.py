@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -70,11 +71,11 @@ class ImageService(Images):
         self.store = ImageStore(database, content)
         self.collector = collector
         self._emit, self._registry_for, self._log = emit, registry_for, log
-        packer = Packer(self.layers, content, workers, scratch)
-        self._puller = Puller(self.store, self.layers, content, registry_for)
-        self._pusher = Pusher(self.store, self.layers, content, packer, registry_for)
-        self._saver = Saver(self.store, self.layers, packer)
-        self._loader = Loader(self.store, self.layers, packer, workers, scratch)
+        self.packer = Packer(self.layers, content, workers, scratch)
+        self.puller = Puller(self.store, self.layers, content, registry_for)
+        self.pusher = Pusher(self.store, self.layers, content, self.packer, registry_for)
+        self.saver = Saver(self.store, self.layers, self.packer)
+        self.loader = Loader(self.store, self.layers, self.packer, workers, scratch)
         self._remover = Remover(self.store, self.collector.collect, self._users, self._tell)
 
     def _users(self, image_id: str) -> Sequence[User]:
@@ -116,10 +117,10 @@ class ImageService(Images):
     ) -> str:
         parsed = Reference.parse(reference)
         if all_tags and not parsed.tag and not parsed.digest:
-            image_id = await self._puller.pull_all(parsed, progress, platform, credentials)
+            image_id = await self.puller.pull_all(parsed, progress, platform, credentials)
         else:
             parsed = parsed.with_default_tag()
-            image_id = await self._puller.pull(parsed, progress, platform, credentials)
+            image_id = await self.puller.pull(parsed, progress, platform, credentials)
         self._tell("pull", image_id, parsed.familiar)
         return image_id
 
@@ -127,7 +128,7 @@ class ImageService(Images):
         parsed = Reference.parse(reference)
         if parsed.digest:
             raise InvalidArgument("cannot push a digest reference", remedy="Push a tag.")
-        await self._pusher.push(parsed, progress, credentials)
+        await self.pusher.push(parsed, progress, credentials)
         self._emit("image", "push", parsed.familiar, {"name": parsed.familiar_name})
 
     async def login(self, host: str, credentials: Credentials) -> str:
@@ -184,12 +185,12 @@ class ImageService(Images):
     # --- archives -------------------------------------------------------------------------------------
 
     async def save(self, names: Sequence[str], output: int) -> None:
-        for image_id in await self._saver.save(names, output):
+        for image_id in await self.saver.save(names, output):
             self._tell("save", image_id)
 
     async def load(self, archive: int, progress: ProgressSink) -> Sequence[str]:
         shown = []
-        for image_id, tags in await self._loader.load(archive, progress):
+        for image_id, tags in await self.loader.load(archive, progress):
             texts = [f"Loaded image: {tag.familiar}" for tag in tags] or [f"Loaded image ID: {image_id}"]
             for text in texts:
                 await progress({"stream": f"{text}\n"})
@@ -209,10 +210,23 @@ class ImageService(Images):
         )
         apply_changes(image.config, changes)
         with self.layers.lease() as lease:
-            layer = await self._loader.import_layer(archive, lease)
+            layer = await self.loader.import_layer(archive, lease)
             image_id = await self.create_image(image, layer.chain_id, tags)
         self._tell("import", image_id)
         return image_id
+
+    async def from_layout(self, directory: Path, reference: str) -> ImageSummary:
+        """Stores the one image of an OCI image layout, under no name. InvalidArgument if there is not just one."""
+
+        async def quiet(message: dict[str, Any]) -> None:
+            """Nobody waits for progress here."""
+
+        loaded = dict(await self.loader.load_layout(directory, quiet))
+        if len(loaded) != 1:
+            raise InvalidArgument(
+                f"cannot use the image layout {reference}", f"it has {len(loaded)} images", "Give one with one image."
+            )
+        return await self.get(next(iter(loaded)))
 
     # --- for builds and commits -----------------------------------------------------------------------
 

@@ -49,8 +49,9 @@ Pending = Sequence[tuple[Attach, socket.socket]]
 class Starter:
     """Starts containers; knows nothing of what becomes of them afterwards."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
+    def __init__(self, core: Core, *, tells: bool = True) -> None:
+        """`tells`: with the events of the networks that are joined and left."""
+        self._core, self._tells = core, tells
         self._bases = RunDirectories(core)
         self.sources = MountSources(core)
 
@@ -94,7 +95,7 @@ class Starter:
         sandbox = await monitor.sandbox()
         try:
             for endpoint in endpoints:
-                result = await self._core.networks.join(endpoint, sandbox)
+                result = await self._core.networks.join(endpoint, sandbox, tell=self._tells)
                 held += result.reservations
                 bound += result.ports
         except BaseException:
@@ -108,7 +109,9 @@ class Starter:
     async def _undo(self, container: Container, monitor: MonitorClient | None) -> None:
         if monitor is not None:
             await monitor.aclose()
-        await self._core.networks.leave(container.id, None)
+        left = await self._core.networks.part(container.id)
+        if self._tells:
+            self._core.networks.tell_left(left)
         await self.release_volumes(container)
         self.clean(container.id)
 

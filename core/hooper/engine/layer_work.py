@@ -47,11 +47,11 @@ class _Output:
         return f"sha256:{self._hash.hexdigest()}"
 
     def write(self, data: bytes) -> None:
+        from hooper.content.pack import write_all  # the daemon, which imports this module too, has no use for it
+
         self._hash.update(data)
         self.size += len(data)
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._descriptor, view) :]
+        write_all(self._descriptor, memoryview(data))
 
 
 def spool(arguments: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:

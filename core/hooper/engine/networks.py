@@ -250,8 +250,8 @@ class NetworkService(Networks):
             return SandboxMode.SHARED
         return self._driver(self.lookup(network_mode).driver).sandbox
 
-    async def join(self, endpoint: Endpoint, sandbox: int) -> JoinResult:
-        """Connects the namespace (a descriptor, which stays the caller's).
+    async def join(self, endpoint: Endpoint, sandbox: int, *, tell: bool = True) -> JoinResult:
+        """Connects the namespace (a descriptor, which stays the caller's); `tell`: with an event.
 
         The endpoint then has its ports' real numbers. On an error the endpoint stays recorded until `leave`.
         """
@@ -264,7 +264,8 @@ class NetworkService(Networks):
         if endpoint.ports or result.ports:
             endpoint.ports, endpoint.held = result.ports, True
             self._endpoints.save(endpoint)
-        self._emit("connect", network, endpoint)
+        if tell:
+            self._emit("connect", network, endpoint)
         return result
 
     async def publish(self, endpoint: Endpoint) -> JoinResult:

@@ -64,6 +64,10 @@ class Packer:
                 await writer.write(chunk)
                 position += len(chunk)
 
+    def path(self, digest: str) -> Path:
+        """Where a blob is that `blob` gave."""
+        return self._content.path(digest)
+
     async def write_tar(self, layer: Layer, output: int) -> None:
         """Writes the layer's tar, exactly as it was, to a descriptor."""
         for kept in self._layers.blobs(layer.diff_id):

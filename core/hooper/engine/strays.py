@@ -6,11 +6,17 @@ import shutil
 from collections.abc import Set
 
 import anyio
+import anyio.to_thread
 
 from hooper.api.errors import HooperError
+from hooper.api.model import Container, ContainerConfig, HostConfig
 from hooper.api.storage import SnapshotKind
 from hooper.engine.core import Core
 from hooper.runtime.client import MonitorClient
+from hooper.runtime.protocol import EXIT_FILE
+
+_LASTING = ("caches", "contexts", "downloads", "git")
+"""What builds keep for later ones."""
 
 
 async def sweep(core: Core, arriving: Set[str] = frozenset()) -> None:
@@ -39,6 +45,10 @@ async def sweep(core: Core, arriving: Set[str] = frozenset()) -> None:
             core.log.warning("stray snapshot stays", key=key, error=str(error))
     builds = core.host.data_root / "builds"
     for directory in builds.iterdir() if builds.is_dir() else ():
+        if directory.name not in _LASTING:
+            shutil.rmtree(directory, ignore_errors=True)
+    # What outlives a build stays; what has a dot was half-made or half-removed.
+    for directory in builds.glob("*/.*"):
         shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -48,7 +58,11 @@ async def _end(core: Core, container_id: str) -> None:
     try:
         monitor, _ = await MonitorClient.connect(directory)
     except OSError:
-        pass  # it has ended
+        if not (directory / EXIT_FILE).exists():
+            container = Container(
+                id=container_id, name="", created="", config=ContainerConfig(), host_config=HostConfig(), path="none"
+            )
+            await destroy_remains(core, container)
     else:
         ended = anyio.Event()
         monitor.on_exit(lambda exited: ended.set())
@@ -57,6 +71,18 @@ async def _end(core: Core, container_id: str) -> None:
             await monitor.signal(9)
             await ended.wait()
         monitor.release()
-    await core.networks.leave(container_id, None)
+    # Not `leave`, which would tell of a container that nobody knows.
+    await core.networks.part(container_id)
     core.networks.release(container_id)
     shutil.rmtree(directory, ignore_errors=True)
+
+
+async def destroy_remains(core: Core, container: Container) -> None:
+    """Ends and removes what the container of a build leaves whose monitor died before it. Harmless otherwise."""
+    from hooper.engine.launch import Starter
+
+    try:
+        _, backend = await core.selector.choose_isolation(core.default_runtime)
+        await anyio.to_thread.run_sync(backend.delete, Starter(core).remains(container))
+    except (HooperError, OSError) as error:
+        core.log.warning("the remains of a build's container stay", container=container.id, error=str(error))

@@ -13,7 +13,7 @@ import hooper
 from hooper.api.driver import HostInfo
 from hooper.api.engine import USAGE_KINDS, DiskUsage, System
 from hooper.api.specs import Kind
-from hooper.engine.build_cache import BuildCache
+from hooper.engine.build_cache_limits import CacheLimits
 from hooper.engine.clock import rfc3339
 from hooper.engine.core import Core
 from hooper.engine.names import new_id
@@ -22,8 +22,8 @@ from hooper.state.database import Database
 
 
 class SystemService(System):
-    def __init__(self, core: Core, table: PluginTable, database: Database, cache: BuildCache) -> None:
-        self._core, self._table, self._database, self._cache = core, table, database, cache
+    def __init__(self, core: Core, table: PluginTable, database: Database, limits: CacheLimits) -> None:
+        self._core, self._table, self._database, self._limits = core, table, database, limits
 
     async def info(self) -> dict[str, Any]:
         return {
@@ -101,7 +101,7 @@ class SystemService(System):
     async def disk_usage(self, kinds: Collection[str] = USAGE_KINDS) -> DiskUsage:
         from hooper.engine.disk_usage import measure
 
-        return await measure(self._core, self._cache, kinds)
+        return await measure(self._core, self._limits, kinds)
 
     async def plugins(self) -> Sequence[dict[str, Any]]:
         for record in self._table.of(Kind.ISOLATION):

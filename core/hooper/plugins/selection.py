@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Awaitable, Callable
+from fnmatch import fnmatchcase
 from typing import Any
 
 import msgspec
@@ -96,6 +97,14 @@ class Selector:
             if record.usable and (driver := await self.attempt(record)) is not None:
                 found[record.spec.name] = driver
         return found
+
+    def claiming(self, kind: Kind, what: str, name: str) -> str:
+        """The first driver of a kind with a capability "WHAT:PATTERN" (fnmatch) for the name; "" if there is none."""
+        for record in self.table.of(kind):
+            patterns = (text.partition(":")[2] for text in record.spec.capabilities if text.startswith(f"{what}:"))
+            if record.usable and any(fnmatchcase(name, pattern) for pattern in patterns):
+                return record.spec.name
+        return ""
 
     def capable(self, kind: Kind, capability: str) -> str:
         """The first driver of a kind that was found to work and has the capability; "" if there is none."""

@@ -126,4 +126,26 @@ MIGRATIONS: tuple[str, ...] = (
         document BLOB NOT NULL
     ) STRICT;
     """,
+    # The build cache by what a step really depends on; the earlier one's keys mean nothing to it.
+    """
+    DROP TABLE build_cache;
+    CREATE TABLE build_steps (
+        key TEXT PRIMARY KEY,
+        chain_id TEXT,
+        parent TEXT NOT NULL,
+        description TEXT NOT NULL,
+        created TEXT NOT NULL,
+        added INTEGER NOT NULL,
+        last_used REAL NOT NULL,
+        uses INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX build_steps_by_chain ON build_steps(chain_id);
+
+    CREATE TABLE build_digests (
+        key TEXT PRIMARY KEY,
+        chain_id TEXT NOT NULL,
+        digest TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX build_digests_by_chain ON build_digests(chain_id);
+    """,
 )

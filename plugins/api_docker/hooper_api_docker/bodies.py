@@ -110,6 +110,16 @@ def registry_config(request: Request) -> dict[str, Credentials]:
     return {host: credentials for host, credentials in found.items() if credentials}
 
 
+def build_credentials(request: Request) -> dict[str, Credentials]:
+    """Credentials by registry host of both headers: those of X-Registry-Auth are for the server that it names."""
+    found = registry_config(request)
+    try:
+        host, credentials = login(_decode_header(request.headers.get(b"x-registry-auth", b"")))
+    except (binascii.Error, ValueError, InvalidArgument):
+        return found
+    return {host: credentials, **found} if credentials != Credentials(username=credentials.username) else found
+
+
 def registry_host(server: str) -> str:
     """The host of a server address as `docker login` keeps it ("https://index.docker.io/v1/")."""
     host = server.partition("://")[2] or server

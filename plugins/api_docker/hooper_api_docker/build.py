@@ -1,147 +1,153 @@
-"""POST /build: the classic builder's interface."""
+"""POST /build, as Docker's classic builder and hooper's own client speak it, and what goes with it.
+
+The parameters are in `build_request`, sessions in `build_sessions`.
+"""
 
 from __future__ import annotations
 
-from collections import deque
-from typing import Any
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
-import msgspec
+import anyio
 
-from hooper.api.builder import BuildRequest, Progress
-from hooper.api.engine import Engine
-from hooper.api.errors import HooperError, Unsupported
-from hooper.api.model import Ulimit
-from hooper_api_docker.bodies import registry_config
+from hooper.api.build_events import ContextReceived, Warned
+from hooper.api.build_session import BuildSession, NoSession
+from hooper.api.engine import BuildContext, Engine
+from hooper.api.errors import Conflict, InvalidArgument, Unsupported
+from hooper_api_docker.build_progress import EventWords, QuietWords, ToClient, Words
+from hooper_api_docker.build_request import BY_SESSION, USE_CLASSIC, Asked, read_request
+from hooper_api_docker.build_sessions import find_session
+from hooper_api_docker.build_words import ClassicWords
 from hooper_api_docker.http import Request, Response
 from hooper_api_docker.query import Query
-from hooper_api_docker.streams import JsonLines, consume_body
+from hooper_api_docker.streams import JsonLines, body_pipe
 
-_USE_CLASSIC = "Set DOCKER_BUILDKIT=0, or use the classic builder of your client."
+_PRUNE_FILTERS = ("until", "unused-for", "id", "parent", "type", "description", "inuse", "shared", "private")
+_LABELS = ("label", "label!")
 
-
-_KEPT_MESSAGES = 10_000
-
-
-class _ToClient(Progress):
-    """Sends a builder's progress on; a quiet build says nothing but its image, or all if it fails."""
-
-    def __init__(self, lines: JsonLines, quiet: bool) -> None:
-        self._lines, self._quiet = lines, quiet
-        self._kept: deque[dict[str, Any]] = deque(maxlen=_KEPT_MESSAGES)
-        self.told_success = self.told_id = False
-        self.tagged: set[str] = set()
-
-    async def stream(self, text: str) -> None:
-        if text.startswith("Successfully built"):
-            self.told_success = True
-        elif text.startswith("Successfully tagged "):
-            self.tagged.add(text.removeprefix("Successfully tagged ").strip())
-        await self.message({"stream": text})
-
-    async def aux(self, value: dict[str, Any]) -> None:
-        self.told_id = self.told_id or "ID" in value
-        await self.message({"aux": value})
-
-    async def message(self, value: dict[str, Any]) -> None:
-        if self._quiet:
-            self._kept.append(value)
-        else:
-            await self._lines.send(value)
-
-    async def fail(self) -> None:
-        """Sends what a quiet build has kept back, the latest of it."""
-        for value in self._kept:
-            await self._lines.send(value)
-
-    async def finish(self, image_id: str, tags: list[str]) -> None:
-        """Says what clients look for and the builder has not said."""
-        if self._quiet:
-            await self._lines.send({"stream": f"{image_id}\n"})
-            return
-        if not self.told_id:
-            await self.aux({"ID": image_id})
-        if not self.told_success:
-            await self.stream(f"Successfully built {image_id.removeprefix('sha256:')[:12]}\n")
-        for tag in tags:
-            if tag not in self.tagged:
-                await self.stream(f"Successfully tagged {tag}\n")
+_running: dict[str, list[anyio.CancelScope]] = {}
+"""Of this process, by the client's id of the build."""
 
 
 async def build(engine: Engine, request: Request) -> None:
-    query = request.query
-    if query.text("version") == "2":
-        raise Unsupported("cannot build with BuildKit", "this front-end has the classic builder", _USE_CLASSIC)
-    if remote := query.text("remote"):
-        if remote != "client-session":
-            raise Unsupported(
-                f"cannot build from {remote}",
-                "only contexts that the client sends are built",
-                "Fetch it, and build the local directory.",
-            )
-        raise Unsupported("cannot build from a session", "it belongs to BuildKit", _USE_CLASSIC)
-    build_request = parse(query)
-    build_request.credentials = registry_config(request)
-    lines = JsonLines(request)
-    async with engine.builds.context_directory() as directory:
-        await consume_body(request, lambda archive: engine.builds.unpack_context(archive, directory))
-        build_request.context = directory
-
-        async def run() -> None:
-            progress = _ToClient(lines, query.flag("q"))
-            try:
-                image_id = await engine.builds.build(build_request, progress)
-            except HooperError:
-                await progress.fail()
-                raise
-            await progress.finish(image_id, build_request.tags)
-
-        await lines.run(run)
+    """All that can be refused without the context is refused before it is read."""
+    asked = read_request(request)
+    session = find_session(asked.session) if asked.session else NoSession()
+    lines, began = JsonLines(request), time.time_ns()
+    with _cancellable(asked.build_id):
+        if asked.remote:
+            await lines.run(lambda: _with_remote(engine, asked, session, lines, began))
+            return
+        async with body_pipe(request) as body, engine.builds.context_of_archive(body.archive) as context:
+            await body.close()
+            await lines.run(lambda: _work(engine, asked, context, session, lines, began))
 
 
-def parse(query: Query) -> BuildRequest:
-    """InvalidArgument names the parameter that is wrong."""
-    ulimits = query.json("ulimits", list[Ulimit])
-    return BuildRequest(
-        context=None,
-        dockerfile=query.text("dockerfile") or "Dockerfile",
-        tags=[tag if _has_tag(tag) else f"{tag}:latest" for tag in query.all("t") if tag],
-        build_args=query.json("buildargs", dict[str, str | None]) or {},
-        labels=query.json("labels", dict[str, str]) or {},
-        target=query.text("target"),
-        platform=query.text("platform"),
-        no_cache=query.flag("nocache"),
-        pull=query.flag("pull"),
-        remove=query.flag("rm", default=True),
-        network_mode=query.text("networkmode"),
-        extra_hosts=_words(query, "extrahosts"),
-        cache_from=query.json("cachefrom", list[str]) or [],
-        squash=query.flag("squash"),
-        memory=query.count("memory"),
-        cpu_shares=query.count("cpushares"),
-        cpu_quota=query.count("cpuquota"),
-        cpu_period=query.count("cpuperiod"),
-        cpuset_cpus=query.text("cpusetcpus"),
-        shm_size=query.count("shmsize"),
-        ulimits=[msgspec.to_builtins(ulimit) for ulimit in ulimits or ()],
+async def _with_remote(engine: Engine, asked: Asked, session: BuildSession, lines: JsonLines, began: int) -> None:
+    builds = engine.builds
+    opened = builds.context_of_session(session) if asked.remote == BY_SESSION else builds.context_of_url(asked.remote)
+    async with opened as context:
+        await _work(engine, asked, context, session, lines, began)
+
+
+async def _work(
+    engine: Engine, asked: Asked, context: BuildContext, session: BuildSession, lines: JsonLines, began: int
+) -> None:
+    received = ContextReceived(
+        files=context.files, size=context.size, sent=context.sent, began=began, at=time.time_ns()
     )
+    with _cancellable(asked.build_id):
+        async with _telling(asked, lines) as progress:
+            await progress.event(received)
+            if asked.check:
+                for warning in await engine.builds.check(asked.request, context, session):
+                    await progress.event(
+                        Warned(rule=warning.rule, message=warning.message, url=warning.url, origin=warning.origin)
+                    )
+                await progress.finish("", [])
+            else:
+                outcome = await engine.builds.build(asked.request, progress, context, session)
+                await progress.finish(outcome.image_id, asked.request.tags)
 
 
-def _has_tag(reference: str) -> bool:
-    return ":" in reference.rpartition("/")[2]
+@asynccontextmanager
+async def _telling(asked: Asked, lines: JsonLines) -> AsyncIterator[ToClient]:
+    words: Words = EventWords() if asked.events else ClassicWords(removes=asked.request.remove)
+    progress = ToClient(lines, QuietWords(words) if asked.quiet and not asked.check else words)
+    async with anyio.create_task_group() as group:
+        group.start_soon(progress.keep_telling)
+        try:
+            yield progress
+        except Exception:
+            await progress.give_up()
+            raise
+        group.cancel_scope.cancel()
 
 
-def _words(query: Query, name: str) -> list[str]:
-    """A parameter that repeats (docker CLI), or is JSON or a list with commas (others)."""
-    found: list[str] = []
-    for value in query.all(name):
-        found += msgspec.json.decode(value, type=list[str]) if value.startswith("[") else value.split(",")
-    return [word for word in found if word]
+@contextmanager
+def _cancellable(build_id: str) -> Iterator[None]:
+    """Conflict if POST /build/cancel ends the block. The innermost block of a build is the one to end."""
+    if not build_id:
+        yield
+        return
+    scopes = _running.setdefault(build_id, [])
+    with anyio.CancelScope() as scope:
+        scopes.append(scope)
+        try:
+            yield
+        finally:
+            scopes.remove(scope)
+            if not scopes:
+                _running.pop(build_id, None)
+    if scope.cancelled_caught:
+        raise Conflict("the build was cancelled", "a client has asked for that")
+
+
+async def cancel(engine: Engine, request: Request) -> Response:
+    """Of a build that is not there, or no longer, nothing is to be done: as dockerd has it."""
+    build_id = request.query.text("id")
+    if not build_id:
+        raise InvalidArgument("build ID not provided", "", "Give the buildid of a POST /build as id.")
+    if scopes := _running.get(build_id):
+        scopes[-1].cancel()
+    return Response(200)
 
 
 async def prune(engine: Engine, request: Request) -> Response:
-    pruned = await engine.builds.prune(request.query.filters(), all=request.query.flag("all"))
+    query = request.query
+    keep = _bytes(query, "keep-storage")
+    if request.version >= (1, 48):
+        keep = _bytes(query, "reserved-space") or keep
+    pruned = await engine.builds.prune(
+        _prune_filters(query),
+        all=query.flag("all"),
+        keep=keep,
+        max_used=_bytes(query, "max-used-space"),
+        min_free=_bytes(query, "min-free-space"),
+    )
     return Response(200, {"CachesDeleted": list(pruned.items), "SpaceReclaimed": pruned.space})
 
 
+def _bytes(query: Query, name: str) -> int:
+    """0 if it is missing. InvalidArgument."""
+    value = query.count(name)
+    if value < 0:
+        raise InvalidArgument(f"invalid parameter {name}={value}", "it is a number of bytes, and less than 0")
+    return value
+
+
+def _prune_filters(query: Query) -> dict[str, list[str]]:
+    """A label, which no step has, is passed over, as by dockerd; a filter without a value means true."""
+    filters = query.filters()
+    for name in filters:
+        if name not in (*_PRUNE_FILTERS, *_LABELS):
+            raise InvalidArgument(f"invalid filter '{name}'", "", f"There are: {', '.join(_PRUNE_FILTERS)}.")
+    times = [*filters.get("until", ()), *filters.get("unused-for", ())]
+    if len(times) > 1:
+        raise InvalidArgument("invalid filter 'until'", "it is given twice (unused-for is the same)", "Give one time.")
+    return {name: values or [""] for name, values in filters.items() if name not in _LABELS}
+
+
 async def buildkit(engine: Engine, request: Request) -> Response:
-    raise Unsupported("cannot start a BuildKit session", "this front-end has the classic builder", _USE_CLASSIC)
+    raise Unsupported("cannot start a BuildKit session", "this front-end has the classic builder", USE_CLASSIC)

@@ -63,6 +63,10 @@ ROUTES: tuple[Route, ...] = (
     # build
     ("POST", "/build", "build:build"),
     ("POST", "/build/prune", "build:prune"),
+    ("POST", "/build/cancel", "build:cancel"),
+    ("POST", "/hooper/builds/sessions/{}", "build_sessions:control"),
+    ("POST", "/hooper/builds/sessions/{}/streams/{}", "build_sessions:take"),
+    ("POST", "/hooper/builds/sessions/{}/streams/{}/refuse", "build_sessions:refuse"),
     ("POST", "/session", "build:buildkit"),
     ("POST", "/grpc", "build:buildkit"),
     # networks

@@ -38,6 +38,7 @@ class Transport:
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self.socket = sock
+        self._torn = False
 
     async def receive(self, size: int = 65536) -> bytes:
         """Some bytes, b"" at the end of the stream."""
@@ -50,7 +51,9 @@ class Transport:
                 raise ClientGone from error
 
     async def send(self, data: bytes | bytearray | memoryview) -> None:
-        """All of `data`."""
+        """All of `data`. What was cancelled in the middle of it leaves a stream that nothing can follow."""
+        if self._torn:
+            raise ClientGone
         rest = data
         while True:
             try:
@@ -62,7 +65,11 @@ class Transport:
             if sent == len(rest):
                 return
             rest = memoryview(rest)[sent:]
-            await anyio.wait_writable(self.socket)
+            try:
+                await anyio.wait_writable(self.socket)
+            except BaseException:
+                self._torn = True
+                raise
 
     async def until_taken(self) -> None:
         """Waits, a moment at most, until a local client has read all that was sent.

@@ -5,10 +5,11 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import anyio
+import anyio.abc
 import msgspec
 
 from hooper_api_docker.errors import ClientGone, in_band, unwrap
@@ -39,12 +40,14 @@ class JsonLines:
         self._request = request
         self._lock = anyio.Lock()
 
-    async def send(self, message: dict[str, Any]) -> None:
-        """Concurrent senders are fine."""
+    async def send(self, *messages: dict[str, Any]) -> None:
+        """All of them in one write. Concurrent senders are fine."""
+        if not messages:
+            return
         async with self._lock:
             if not self._request.begun:
                 await self._request.begin(JSON)
-            await self._request.write(msgspec.json.encode(message) + b"\r\n")
+            await self._request.write(b"".join(msgspec.json.encode(message) + b"\r\n" for message in messages))
 
     async def run(self, work: Callable[[], Awaitable[None]]) -> None:
         """Does the work while the client is there. An error after the first line is told in band."""
@@ -133,43 +136,63 @@ async def _read_pipe(pipe: _Pipe) -> AsyncIterator[bytes]:
         yield chunk
 
 
+class BodyPipe:
+    """A request's body as a descriptor to read from."""
+
+    def __init__(self, pipe: _Pipe) -> None:
+        self._pipe = pipe
+        self.ended = anyio.Event()
+
+    @property
+    def archive(self) -> int:
+        """Until it is closed."""
+        return self._pipe.ends[0]
+
+    async def close(self) -> None:
+        """What is unread is discarded. Nothing reads the request's body then."""
+        self._pipe.close(0)
+        await self.ended.wait()
+
+
+@asynccontextmanager
+async def body_pipe(request: Request) -> AsyncIterator[BodyPipe]:
+    """Gives the body to the block while it arrives. A client that goes away cancels the block."""
+    pipe = _Pipe(own=1)
+    body = BodyPipe(pipe)
+
+    async def pump(group: anyio.abc.TaskGroup) -> None:
+        try:
+            async for chunk in request.chunks():
+                if pipe.ends[0] < 0 or not await _write_pipe(pipe, chunk):
+                    break
+        except BaseException:
+            # Before the pipe ends: half an upload must not be taken for all of it.
+            group.cancel_scope.cancel()
+            raise
+        finally:
+            pipe.close(1)
+            body.ended.set()
+
+    try:
+        async with anyio.create_task_group() as group:
+            group.start_soon(pump, group)
+            yield body
+            await body.close()
+    except BaseExceptionGroup as raised:
+        raise unwrap(raised) from None
+    finally:
+        pipe.close(0)
+        pipe.close(1)
+
+
 async def consume_body(request: Request, consume: Callable[[int], Awaitable[T]]) -> T:
     """Gives the request's body to `consume` as a descriptor to read from, while it arrives.
 
     What `consume` leaves unread is discarded. Its error wins over a failing upload; a client that
     goes away cancels it.
     """
-    pipe = _Pipe(own=1)
-    result: list[T] = []
-    failed: list[Exception] = []
-
-    async def run() -> None:
-        try:
-            result.append(await consume(pipe.ends[0]))
-        except Exception as error:
-            failed.append(error)
-        finally:
-            pipe.close(0)
-
-    try:
-        async with anyio.create_task_group() as group:
-            group.start_soon(run)
-            try:
-                async for chunk in request.chunks():
-                    if pipe.ends[0] < 0 or not await _write_pipe(pipe, chunk):
-                        break
-            except BaseException:
-                # Before the pipe ends: half an upload must not be taken for all of it.
-                group.cancel_scope.cancel()
-                raise
-            finally:
-                pipe.close(1)
-    finally:
-        pipe.close(0)
-        pipe.close(1)
-    if failed:
-        raise failed[0]
-    return result[0]
+    async with body_pipe(request) as body:
+        return await consume(body.archive)
 
 
 async def _write_pipe(pipe: _Pipe, data: bytes) -> bool:

@@ -132,7 +132,7 @@ async def disk_usage(engine: Engine, request: Request) -> Response:
     if "volume" in kinds:
         answer["Volumes"] = await _volume_usage(engine, usage)
     if "build-cache" in kinds:
-        answer["BuildCache"] = [_step(step) for step in usage.steps]
+        answer["BuildCache"] = [_step(step, request.version) for step in usage.steps]
         answer["BuilderSize"] = usage.builder
     return Response(200, answer)
 
@@ -170,19 +170,24 @@ async def _volume_usage(engine: Engine, usage: DiskUsage) -> list[dict[str, Any]
     ]
 
 
-def _step(step: CachedStep) -> dict[str, Any]:
+def _step(step: CachedStep, version: tuple[int, int]) -> dict[str, Any]:
     from hooper_api_docker.times import rfc3339
 
-    return {
+    shown: dict[str, Any] = {
         "ID": step.key,
-        "Type": "regular",
+        "Type": step.type,
         "Description": step.description,
-        "InUse": False,
+        "InUse": step.in_use,
         "Shared": step.shared,
         "Size": step.size,
         "CreatedAt": step.created,
-        "LastUsedAt": rfc3339(int(step.last_used * 10**9)),
+        "LastUsedAt": rfc3339(int(step.last_used * 10**9)) if step.last_used else None,
+        "UsageCount": step.usage_count,
     }
+    if step.parents:
+        # The one or the other: before 1.42 there was only one.
+        shown |= {"Parents": list(step.parents)} if version >= (1, 42) else {"Parent": step.parents[0]}
+    return shown
 
 
 async def _users(engine: Engine, volume: str) -> int:

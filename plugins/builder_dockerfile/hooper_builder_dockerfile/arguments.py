@@ -5,69 +5,127 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from hooper.api.errors import InvalidArgument
+from hooper.api.manifests import parse_platform, platform_name
+from hooper.api.registry import Platform
+
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
-PREDEFINED = frozenset((*_PROXIES, *(name.lower() for name in _PROXIES)))
+PROXIES = frozenset((*_PROXIES, *(name.lower() for name in _PROXIES)))
 """They need no ARG, and unless one declares them they are no part of the cache key or the history."""
 
-_MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armhf": "arm", "armel": "arm/v6"}
+_FOR_THE_BUILDER = ("BUILDKIT_", "SOURCE_DATE_EPOCH")
+"""What begins so tells the builder something, whether a recipe declares it or not."""
+
+NO_VARIABLES = ("BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE")
+"""Arguments that an ARG does not make a variable."""
+
+_TRUE = ("1", "t", "T", "TRUE", "true", "True")
+_VARIANTS = {"arm64": "v8", "amd64": "v1"}
+"""The variants that need no name."""
 
 
-def platform_arguments(target: str, host_architecture: str) -> dict[str, str]:
-    """TARGETPLATFORM and its like. `target` is "os/architecture[/variant]" or "" for the host's."""
-    build = f"linux/{host_architecture}"
+def normalized(platform: str) -> Platform:
+    """ "arm64/v8" as linux/arm64, "arm" as linux/arm/v7. InvalidArgument for what is no platform."""
+    parsed = parse_platform(platform)
+    variant = parsed.variant
+    if variant == _VARIANTS.get(parsed.architecture):
+        variant = ""
+    elif parsed.architecture == "arm" and not variant:
+        variant = "v7"
+    return Platform(os=parsed.os, architecture=parsed.architecture, variant=variant)
+
+
+def predefined(target: str, host: str, stage: str) -> dict[str, str]:
+    """TARGETPLATFORM and its like. Platforms are "os/architecture[/variant]"; `stage` is that of --target, or ""."""
     values: dict[str, str] = {}
-    for prefix, platform in (("BUILD", build), ("TARGET", target or build)):
-        system, _, rest = platform.lower().partition("/")
-        architecture, _, variant = (rest or host_architecture).partition("/")
-        architecture = _MACHINES.get(architecture, architecture)
-        values[f"{prefix}PLATFORM"] = "/".join(part for part in (system, architecture, variant) if part)
-        values[f"{prefix}OS"] = system
-        values[f"{prefix}ARCH"] = architecture
-        values[f"{prefix}VARIANT"] = variant
+    for prefix, text in (("BUILD", host), ("TARGET", target or host)):
+        platform = normalized(text)
+        values[f"{prefix}PLATFORM"] = platform_name(platform)
+        values[f"{prefix}OS"] = platform.os
+        values[f"{prefix}OSVERSION"] = ""
+        values[f"{prefix}ARCH"] = platform.architecture
+        values[f"{prefix}VARIANT"] = platform.variant
+    values["TARGETSTAGE"] = stage or "default"
     return values
 
 
 @dataclass
 class Arguments:
-    """The arguments of a build: what the caller gave, what stands before the first FROM, and who used what."""
+    """The arguments of a build: what the caller gave, what there is anyway, and what stands before the first FROM."""
 
     given: Mapping[str, str | None]
-    platform: Mapping[str, str]
+    """None is a name without a value, as if it were not given."""
+    predefined: Mapping[str, str]
     globals: dict[str, str] = field(default_factory=dict)
-    used: set[str] = field(default_factory=set)
+    declared: set[str] = field(default_factory=set)
+    """What any ARG of the recipe names."""
 
     def declare_global(self, name: str, default: str | None) -> None:
-        value = self._given(name)
+        """ARG before the first FROM; `default` is expanded."""
+        value = self.given.get(name)
         if value is None:
-            value = default if default is not None else self.platform.get(name)
+            value = default if default is not None else self.predefined.get(name)
         if value is not None:
             self.globals[name] = value
 
     def lookup_global(self, name: str) -> str | None:
-        return self.globals.get(name, self.platform.get(name))
+        """What a variable is worth in FROM."""
+        if name in self.globals:
+            return self.globals[name]
+        if name not in self.predefined:
+            return None
+        given = self.given.get(name)
+        return self.predefined[name] if given is None else given
 
     def stage_value(self, name: str, default: str | None) -> str | None:
         """What ARG gives a stage; None if it stays unset."""
-        value = self._given(name)
+        value = self.given.get(name)
         if value is not None:
             return value
-        if default is not None:
-            return default
-        return self.lookup_global(name)
+        return default if default is not None else self.lookup_global(name)
 
     def proxies(self) -> dict[str, str]:
-        """The given predefined ones."""
-        found = {}
-        for name in sorted(PREDEFINED & self.given.keys()):
-            value = self._given(name)
+        """The given predefined ones, each in both cases: programs ask for one or the other."""
+        found: dict[str, str] = {}
+        for name in sorted(PROXIES & self.given.keys()):
+            value = self.given[name]
             if value is not None:
-                found[name] = value
+                for case in (name.upper(), name.lower()):
+                    if case == name or self.given.get(case) is None:
+                        found[case] = value
         return found
 
     def unused(self) -> list[str]:
-        return sorted(name for name in self.given if name not in self.used and name not in PREDEFINED)
+        """The given ones that nothing in the recipe names."""
+        known = (*PROXIES, *self.predefined, *self.declared)
+        return sorted(name for name in self.given if name not in known and not name.startswith(_FOR_THE_BUILDER))
 
-    def _given(self, name: str) -> str | None:
-        if name in self.given:
-            self.used.add(name)
-        return self.given.get(name)
+    # --- what tells the builder something --------------------------------------------------------------
+
+    @property
+    def hostname(self) -> str:
+        return self.given.get("BUILDKIT_SANDBOX_HOSTNAME") or ""
+
+    @property
+    def cache_namespace(self) -> str:
+        """Goes before the ids of cache mounts."""
+        return self.given.get("BUILDKIT_CACHE_MOUNT_NS") or ""
+
+    @property
+    def keep_git_dir(self) -> bool:
+        """Contexts that are git repositories keep their .git."""
+        return self.given.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR") in _TRUE
+
+    @property
+    def epoch(self) -> int | None:
+        """SOURCE_DATE_EPOCH, given or declared before the first FROM. InvalidArgument if it is no number."""
+        name = "SOURCE_DATE_EPOCH"
+        text = self.given.get(name)
+        text = self.globals.get(name, "") if text is None else text
+        if not text:
+            return None
+        if not (text.isascii() and text.isdigit() and len(text) < 12):
+            raise InvalidArgument(
+                f'invalid {name}: "{text}"', "it is no number of seconds", "Give seconds since the epoch: 1700000000."
+            )
+        return int(text)

@@ -2,75 +2,88 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 
 import msgspec
 
-from hooper.api.builder import Builder, BuildRequest, BuildServices, Progress
-from hooper.api.errors import InvalidArgument, NotFound
-from hooper.api.model import Image, RootFS
-from hooper_builder_dockerfile.arguments import Arguments, platform_arguments
-from hooper_builder_dockerfile.context import Context
-from hooper_builder_dockerfile.executor import Executor
+from hooper.api.builder import Builder, BuildRequest, BuildServices, BuildWarning, Plan
+from hooper.api.errors import NotFound
+from hooper.api.patterns import Patterns
+from hooper_builder_dockerfile import checks
+from hooper_builder_dockerfile import instructions as ins
+from hooper_builder_dockerfile.arguments import Arguments, predefined
+from hooper_builder_dockerfile.check_stages import Known
+from hooper_builder_dockerfile.ignoring import IGNORE_FILE, read_ignore_file
 from hooper_builder_dockerfile.parser import parse
-from hooper_builder_dockerfile.plan import make_plan
-from hooper_builder_dockerfile.scope import Scope
-from hooper_builder_dockerfile.sources import Sources
+from hooper_builder_dockerfile.planner import Planner
+from hooper_builder_dockerfile.stages import Stage
+
+_USUAL = ("Dockerfile", "dockerfile")
+_EPOCH = "SOURCE_DATE_EPOCH"
 
 
 class DockerfileBuilder(Builder):
-    async def build(self, request: BuildRequest, services: BuildServices, progress: Progress) -> str:
-        context = Context(request.context, services)
-        file = request.dockerfile or "Dockerfile"
-        recipe = parse(_text(context, file), file)
-        arguments = Arguments(request.build_args, platform_arguments(request.platform, self.context.host.architecture))
-        plan = make_plan(recipe, arguments, request.target, file)
-        context.read_ignore_file(file)
-        sources = Sources(services, context, self._temporary())
-        try:
-            executor = Executor(request, services, progress, arguments=arguments, sources=sources, escape=recipe.escape)
-            scope = await executor.carry_out(plan)
-        finally:
-            sources.close()
-        if unused := arguments.unused():
-            await progress.stream(f"[Warning] One or more build-args [{' '.join(unused)}] were not consumed\n")
-        if not scope.state.image_id and not scope.state.history:
-            raise InvalidArgument(file, "no image was generated", "Add an instruction after FROM scratch.")
-        image_id = scope.state.image_id or await services.finish(scope.state, _image(scope))
-        await progress.aux({"ID": image_id})
-        await progress.stream(f"Successfully built {image_id.removeprefix('sha256:')[:12]}\n")
-        return image_id
+    async def plan(self, request: BuildRequest, services: BuildServices) -> Plan:
+        """See Builder."""
+        work = await _Work.begin(request, services)
+        needed = await work.planner.resolve()
+        warnings = work.warnings(needed)
+        plan = work.planner.plan(needed, warnings)
+        if refusal := checks.refusal(work.recipe, warnings, request.build_args):
+            raise refusal
+        return msgspec.structs.replace(plan, source_date_epoch=work.arguments.epoch)
 
-    def _temporary(self) -> Path:
-        self.context.exec_dir.mkdir(parents=True, exist_ok=True)
-        return self.context.exec_dir
+    async def check(self, request: BuildRequest, services: BuildServices) -> Sequence[BuildWarning]:
+        """See Builder. Without a target all stages are checked. Mistakes that only a build would find are found too,
+        if the images are here."""
+        work = await _Work.begin(request, services)
+        stages, complete = await work.planner.survey()
+        warnings = work.warnings(stages)
+        if complete:
+            work.planner.plan(stages, warnings)
+        return warnings
 
 
-def _text(context: Context, file: str) -> str:
-    if context.directory is None:
-        raise InvalidArgument(file, "there is no build context to read it from", "Send a context that holds it.")
-    text = context.read(file)
-    if text is None and file == "Dockerfile":
-        text = context.read("dockerfile")
-    if text is None:
-        raise NotFound(
-            f"Cannot locate specified Dockerfile: {file}", remedy="Name it with -f, relative to the context."
+class _Work:
+    """A recipe that has been read."""
+
+    def __init__(
+        self, recipe: ins.Recipe, request: BuildRequest, services: BuildServices, ignored: Sequence[str]
+    ) -> None:
+        self.recipe, self._request, self._ignored = recipe, request, ignored
+        given = dict(request.build_args)
+        if request.source_date_epoch is not None:
+            given.setdefault(_EPOCH, str(request.source_date_epoch))
+        self.arguments = Arguments(given, predefined(request.platform, services.host_platform, request.target))
+        self.planner = Planner(recipe, request, services, self.arguments)
+
+    @classmethod
+    async def begin(cls, request: BuildRequest, services: BuildServices) -> _Work:
+        file, content = await _content(request, services)
+        recipe = parse(content, file)
+        ignored = await read_ignore_file(services, (f"{file}{IGNORE_FILE}", IGNORE_FILE))
+        return cls(recipe, request, services, ignored)
+
+    def warnings(self, stages: Sequence[Stage]) -> list[BuildWarning]:
+        patterns = Patterns(self._ignored)
+        sure = self._ignored and not any(pattern.startswith("!") for pattern in self._ignored)
+        known = Known(
+            build_args=self.arguments.given,
+            predefined=self.arguments.predefined,
+            platform=self.arguments.predefined["TARGETPLATFORM"],
+            bases=self.planner.bases(stages),
+            stages={stage.index for stage in stages},
+            ignored=patterns.matches if sure else None,
         )
-    return text
+        return checks.check(self.recipe, known)
 
 
-def _image(scope: Scope) -> Image | None:
-    """Only an image with an author says more than its state does."""
-    state = scope.state
-    if not scope.author:
-        return None
-    return Image(
-        architecture=state.architecture,
-        os="linux",
-        variant=state.variant,
-        config=msgspec.structs.replace(state.config),
-        rootfs=RootFS(list(state.diff_ids)),
-        history=list(state.history),
-        created=state.created,
-        author=scope.author,
-    )
+async def _content(request: BuildRequest, services: BuildServices) -> tuple[str, bytes]:
+    """The recipe's name and content. NotFound if it is not there."""
+    names = (request.recipe,) if request.recipe else _USUAL
+    for name in (*names, *(_USUAL[1:] if request.recipe == _USUAL[0] else ())):
+        content = await services.read(name)
+        if content is not None:
+            return name, content
+    what = f"Cannot locate specified Dockerfile: {names[0]}"
+    raise NotFound(what, remedy="Name it with -f, relative to the context.")

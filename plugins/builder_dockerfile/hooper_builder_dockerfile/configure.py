@@ -24,16 +24,10 @@ Configured = tuple[ImageConfig, str]
 def configure(instruction: ins.Instruction, scope: Scope) -> Configured | None:
     """What the instruction makes of the scope's configuration; None if it is of another sort.
 
-    Raises Fault for a bad value.
+    Variables and the author are set in the scope itself. Raises Fault for a bad value.
     """
     handler = _HANDLERS.get(type(instruction))
     return handler(instruction, scope) if handler else None
-
-
-def merged_env(env: Iterable[str] | None, pairs: Mapping[str, str]) -> list[str]:
-    """Later values replace earlier ones in their place."""
-    values = {item.partition("=")[0]: item.partition("=")[2] for item in env or ()}
-    return [f"{name}={value}" for name, value in {**values, **pairs}.items()]
 
 
 def _expanded(pairs: Iterable[tuple[str, str]], scope: Scope) -> dict[str, str]:
@@ -56,13 +50,13 @@ def _list(words: Iterable[str]) -> str:
 
 def _env(step: ins.Env, scope: Scope) -> Configured:
     pairs = _expanded(step.pairs, scope)
-    config = scope.state.config
-    return replace(config, env=merged_env(config.env, pairs)), f" ENV {_shown(pairs)}"
+    scope.environment.update(pairs)
+    return scope.config, f" ENV {_shown(pairs)}"
 
 
 def _label(step: ins.Label, scope: Scope) -> Configured:
     pairs = _expanded(step.pairs, scope)
-    config = scope.state.config
+    config = scope.config
     return replace(config, labels={**(config.labels or {}), **pairs}), f" LABEL {_shown(pairs)}"
 
 
@@ -75,24 +69,24 @@ def _command(step: ins.Command, scope: Scope) -> list[str]:
 def _cmd(step: ins.Cmd, scope: Scope) -> Configured:
     words = _command(step, scope)
     scope.command_set = True
-    return replace(scope.state.config, cmd=words), f" CMD {_list(words)}"
+    return replace(scope.config, cmd=words), f" CMD {_list(words)}"
 
 
 def _entrypoint(step: ins.Entrypoint, scope: Scope) -> Configured:
     words = _command(step, scope)
-    config = scope.state.config
+    config = scope.config
     cmd = config.cmd if scope.command_set else None
     return replace(config, entrypoint=words or None, cmd=cmd), f" ENTRYPOINT {_list(words)}"
 
 
 def _user(step: ins.User, scope: Scope) -> Configured:
     user = scope.expand(step.user)
-    return replace(scope.state.config, user=user), f" USER {user}"
+    return replace(scope.config, user=user), f" USER {user}"
 
 
 def _expose(step: ins.Expose, scope: Scope) -> Configured:
     words = sorted(word for port in step.ports for word in expand_words(port, scope.lookup, scope.escape))
-    config = scope.state.config
+    config = scope.config
     ports: dict[str, dict[str, Any]] = {**(config.exposed_ports or {}), **{port: {} for port in exposed(words)}}
     return replace(config, exposed_ports=dict(sorted(ports.items()))), f" EXPOSE {' '.join(words)}"
 
@@ -101,7 +95,7 @@ def _volume(step: ins.Volume, scope: Scope) -> Configured:
     paths = [scope.expand(path).strip() for path in step.paths]
     if not all(paths):
         raise Fault("VOLUME specified can not be an empty string", "Write a path.")
-    config = scope.state.config
+    config = scope.config
     volumes: dict[str, dict[str, Any]] = {**(config.volumes or {}), **{path: {} for path in paths}}
     return replace(config, volumes=dict(sorted(volumes.items()))), f" VOLUME [{' '.join(paths)}]"
 
@@ -110,7 +104,7 @@ def _stopsignal(step: ins.Stopsignal, scope: Scope) -> Configured:
     text = scope.expand(step.signal)
     if not _is_signal(text):
         raise Fault(f"invalid signal: {text}", "Write a name such as SIGTERM, or a number from 1 to 64.")
-    return replace(scope.state.config, stop_signal=text), f" STOPSIGNAL {text}"
+    return replace(scope.config, stop_signal=text), f" STOPSIGNAL {text}"
 
 
 def _is_signal(text: str) -> bool:
@@ -125,21 +119,21 @@ def _is_signal(text: str) -> bool:
 
 def _healthcheck(step: ins.HealthcheckSetting, scope: Scope) -> Configured:
     words = step.shown.split(None, 1)[1]
-    return replace(scope.state.config, healthcheck=step.check), f" HEALTHCHECK {words}"
+    return replace(scope.config, healthcheck=step.check), f" HEALTHCHECK {words}"
 
 
 def _shell(step: ins.Shell, scope: Scope) -> Configured:
-    return replace(scope.state.config, shell=list(step.args)), f" SHELL [{' '.join(step.args)}]"
+    return replace(scope.config, shell=list(step.args)), f" SHELL [{' '.join(step.args)}]"
 
 
 def _onbuild(step: ins.Onbuild, scope: Scope) -> Configured:
-    config = scope.state.config
+    config = scope.config
     return replace(config, on_build=[*(config.on_build or ()), step.trigger]), f" ONBUILD {step.trigger}"
 
 
 def _maintainer(step: ins.Maintainer, scope: Scope) -> Configured:
     scope.author = step.author
-    return scope.state.config, f" MAINTAINER {step.author}"
+    return scope.config, f" MAINTAINER {step.author}"
 
 
 def working_directory(step: ins.Workdir, scope: Scope) -> str:
@@ -147,7 +141,7 @@ def working_directory(step: ins.Workdir, scope: Scope) -> str:
     path = scope.expand(step.path)
     if not path:
         raise Fault("WORKDIR is empty after expansion", "Give the variable in it a value.")
-    return posixpath.normpath(posixpath.join("/", scope.state.config.working_dir, path)).replace("//", "/")
+    return posixpath.normpath(posixpath.join("/", scope.config.working_dir, path)).replace("//", "/")
 
 
 _HANDLERS: dict[type[ins.Instruction], Callable[[Any, Scope], Configured]] = {

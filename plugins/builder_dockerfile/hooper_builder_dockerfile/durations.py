@@ -22,3 +22,9 @@ def nanoseconds(text: str) -> int:
     if total >= _LIMIT:
         raise Fault(f'duration "{text}" is too long', "Durations end at 292 years.")
     return total
+
+
+def duration(value: int) -> str:
+    """Nanoseconds as `nanoseconds` reads them, in the largest unit that has no fraction."""
+    unit = next(unit for unit in ("h", "m", "s", "ms", "us", "ns") if value % _UNITS[unit] == 0)
+    return f"{value // _UNITS[unit]}{unit}"

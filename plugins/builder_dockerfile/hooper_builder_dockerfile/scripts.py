@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from hooper_builder_dockerfile import instructions as ins
-from hooper_builder_dockerfile.lexer import Heredoc
-
-_ALONE = re.compile(r"<<-?\s*['\"]?[^<'\"\s]+['\"]?\Z")
+from hooper_builder_dockerfile.heredocs import Heredoc, openers
 
 
 def run_command(step: ins.Run, shell: Sequence[str]) -> tuple[str, ...]:
@@ -22,13 +19,14 @@ def run_command(step: ins.Run, shell: Sequence[str]) -> tuple[str, ...]:
     command = step.args[0]
     if not step.heredocs:
         return (*shell, command)
-    if _ALONE.match(command) and len(step.heredocs) == 1:
+    opened = openers(command)
+    if len(opened) == 1 and (opened[0].start, opened[0].end) == (0, len(command)):
         document = step.heredocs[0]
         if document.content.startswith("#!"):
             return (*shell, _interpreted(document))
         return (*shell, document.content)
-    bodies = "".join(f"{document.content}{document.name}\n" for document in step.heredocs)
-    return (*shell, f"{command}\n{bodies}")
+    bodies = "".join(f"\n{document.content}{document.name}" for document in step.heredocs)
+    return (*shell, command + bodies)
 
 
 def _interpreted(document: Heredoc) -> str:

@@ -1,0 +1,1 @@
+"""A builder for hooper that reads TOML recipes."""
