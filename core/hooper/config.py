@@ -75,6 +75,10 @@ def known_keys() -> dict[str, Key]:
         "builder.cache_age": Key("30d", "how long the build cache keeps what no build uses, as 720h; 0: for ever"),
         "builder.context_limit": Key("", "the most that a build's context or download may hold, as 2GB; none: no bound"),
         "registry.hosts": Key(dict[str, str](), "registry driver by registry host"),
+        "registry.search": Key(
+            list[str](), "where names without a registry are looked for, in order, each HOST[/PREFIX]; none: docker.io"
+        ),
+        "registry.short_names": Key("first", "of such a name: the first registry that has it, or unique"),
     }
     for kind in Kind:
         if kind in (Kind.FRONTEND, Kind.SUBSCRIBER):

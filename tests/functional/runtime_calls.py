@@ -29,6 +29,8 @@ def conflict(arguments: Any, fds: Sequence[int]) -> None:
 
 
 def bug(arguments: Any, fds: Sequence[int]) -> None:
+    if "root" in arguments:
+        os.chroot(arguments["root"])
     raise ZeroDivisionError("zero")
 
 

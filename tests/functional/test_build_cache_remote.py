@@ -46,6 +46,13 @@ async def there(request: Any, tmp_path: Path) -> AsyncIterator[Bench]:
         yield one
 
 
+@pytest.fixture
+async def elsewhere(tmp_path: Path) -> AsyncIterator[Bench]:
+    """Another engine, on the first driver alone."""
+    async with bench(KINDS[0], tmp_path / "elsewhere") as one:
+        yield one
+
+
 def cache(one: Bench, session: Any = None) -> RemoteCache:
     return RemoteCache(one.host.images, one.layers, session or NoSession(), {}, one.told)
 
@@ -90,17 +97,17 @@ async def test_by_a_registry(here: Bench, there: Bench, mode: str) -> None:
         assert await found.find("k1") is not None and len(registry.requests) == before
 
 
-async def test_layers_are_fetched_when_their_step_is_wanted(here: Bench, there: Bench) -> None:
+async def test_layers_are_fetched_when_their_step_is_wanted(here: Bench, elsewhere: Bench) -> None:
     result, records = await solved(here)
     async with Registry() as registry:
         spec = CacheSpec("registry", {"ref": f"{registry.host}/app:cache", "mode": "max"})
         await cache(here).store([spec], records, result)
-        found = cache(there)
+        found = cache(elsewhere)
         await found.load([spec])
-        assert await found.find("nobody has it") is None and there.host.rows("layers") == 0
-        assert await found.find("k1") is not None and there.host.rows("layers") == 2
-        await there.host.images.collector.collect()
-        assert there.host.rows("layers") == 2  # as long as the build lasts
+        assert await found.find("nobody has it") is None and elsewhere.host.rows("layers") == 0
+        assert await found.find("k1") is not None and elsewhere.host.rows("layers") == 2
+        await elsewhere.host.images.collector.collect()
+        assert elsewhere.host.rows("layers") == 2  # as long as the build lasts
 
 
 async def test_a_layer_that_the_registry_has_is_not_sent_again(here: Bench) -> None:
@@ -151,23 +158,23 @@ async def test_inline_in_an_image(here: Bench, there: Bench) -> None:
         assert (await found.find("k1")) is not None and again.told.notes() == ""
 
 
-async def test_a_source_that_is_missing_is_told_of_once_and_passed_over(here: Bench, there: Bench) -> None:
+async def test_a_source_that_is_missing_is_told_of_once_and_passed_over(here: Bench, elsewhere: Bench) -> None:
     result, records = await solved(here)
     async with Registry() as registry:
         good = CacheSpec("registry", {"ref": f"{registry.host}/app:cache"})
         await cache(here).store([good], records, result)
-        found = cache(there, Client())
+        found = cache(elsewhere, Client())
         nowhere = CacheSpec("registry", {"ref": "127.0.0.1:1/app"})
         absent = CacheSpec("registry", {"ref": f"{registry.host}/app:other"})
         await found.load([nowhere, absent, CacheSpec("local", {"src": "d"}), good])
         assert (await found.find("k1")) is not None
         assert (await found.find("k2")) is not None
-    notes = there.told.notes().splitlines()
+    notes = elsewhere.told.notes().splitlines()
     assert len(notes) == 3 and all("is not used" in note for note in notes)
     assert "127.0.0.1:1/app" in notes[0] and "none yet" in notes[1] and "local d" in notes[2]
 
 
-async def test_a_layer_that_is_not_what_it_should_be_is_not_taken(here: Bench, there: Bench) -> None:
+async def test_a_layer_that_is_not_what_it_should_be_is_not_taken(here: Bench, elsewhere: Bench) -> None:
     result, records = await solved(here)
     async with Registry() as registry:
         spec = CacheSpec("registry", {"ref": f"{registry.host}/app:cache", "mode": "max"})
@@ -188,24 +195,24 @@ async def test_a_layer_that_is_not_what_it_should_be_is_not_taken(here: Bench, t
                 headers={"content-type": manifest["mediaType"]},
             )  # fmt: skip
             assert answer.status_code == 201
-        found = cache(there)
+        found = cache(elsewhere)
         await found.load([spec])
         assert await found.find("k1") is None
-    assert "is damaged" in there.told.notes()
+    assert "is damaged" in elsewhere.told.notes()
 
 
 @pytest.mark.parametrize(
     "damage", [lambda tar: tar[: len(tar) // 2], lambda tar: b"", lambda tar: b"no tar at all" * 99]
 )
-async def test_a_directory_that_is_damaged_is_passed_over(here: Bench, there: Bench, damage: Any) -> None:
+async def test_a_directory_that_is_damaged_is_passed_over(here: Bench, elsewhere: Bench, damage: Any) -> None:
     result, records = await solved(here)
     client = Client()
     await cache(here, client).store([CacheSpec("local", {"dest": "d"})], records, result)
     client.sends["cache-in", "0"] = damage(client.received("cache-out", "0"))
-    found = cache(there, client)
+    found = cache(elsewhere, client)
     await found.load([CacheSpec("local", {"src": "d"})])
     assert await found.find("k2") is None
-    assert "local d is not used" in there.told.notes()
+    assert "local d is not used" in elsewhere.told.notes()
 
 
 async def test_a_target_that_fails_fails_the_build_unless_that_is_to_be_ignored(here: Bench) -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import http.server
 import json
+import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -152,7 +157,7 @@ def test_named_contexts(clean, build, tmp_path):
         "--build-context", "alpine.invalid/x=docker-image://second",
         "--build-context", "stage=docker-image://busybox",
     )  # fmt: skip
-    assert output(clean, "ls -A /tree; cat /from-mount; ls /copied") == [".dockerignore", "x", "other", "/copied"]
+    assert output(clean, "ls -A /tree; cat /from-mount; echo; ls /copied") == [".dockerignore", "x", "other", "/copied"]
     clean.docker("rmi", "second")
 
 
@@ -180,8 +185,37 @@ def test_platforms_and_predefined_arguments(clean, build):
     assert output(clean, "cat /f") == [
         architecture, f"linux/{architecture}", "default", "http://proxy.invalid", "http://proxy.invalid", "named",
     ]  # fmt: skip
-    assert "proxy" not in "".join(created_by(clean))
-    assert "proxy" not in str(inspected(clean))
+    assert "proxy.invalid" not in "".join(created_by(clean))
+    assert "proxy.invalid" not in str(inspected(clean))
+
+
+@pytest.fixture
+def server(tmp_path: Path):
+    """The address of a server of the files in tmp_path/served."""
+    directory = tmp_path / "served"
+    directory.mkdir()
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(directory))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as served:
+        threading.Thread(target=served.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{served.server_port}"
+        served.shutdown()
+
+
+def test_what_is_fetched(clean, build, server, tmp_path):
+    write(tmp_path / "served", {"file.txt": "fetched"})
+    repository = write(tmp_path / "served" / "r.git", {"d/inner": "i", "outer": "o"})
+    for words in (("init", "-q", "-b", "main"), ("add", "."), ("commit", "-q", "-m", "x"), ("update-server-info",)):
+        subprocess.run(["git", "-c", "user.email=a@b", "-c", "user.name=a", *words], cwd=repository, check=True)
+    digest = hashlib.sha256(b"fetched").hexdigest()
+    build(
+        f"FROM busybox\nARG at={server}\nADD $at/file.txt /as\n"
+        f"ADD --checksum=sha256:{digest} --chmod=640 $at/file.txt /d/\n"
+        "ADD $at/r.git/.git#main:d /git\nADD --keep-git-dir $at/r.git/.git /all/\n"
+    )
+    found = output(clean, "stat -c %a /as /d/file.txt; cat /d/file.txt; echo; cd /; find git all/outer all/.git/HEAD")
+    assert found == ["600", "640", "fetched", "git", "git/inner", "all/outer", "all/.git/HEAD"]
+    done = build(f"FROM busybox\nADD --checksum=sha256:{'0' * 64} {server}/file.txt /x\n", check=False)
+    assert "Dockerfile:2: " in done.stderr and digest in done.stderr
 
 
 def test_a_recipe_sets_its_own_times(clean, build):
@@ -199,8 +233,7 @@ def test_a_recipe_sets_its_own_times(clean, build):
     [
         ("FROM busybox AS a\nCOPY --from=b /x /y\nFROM busybox AS b\nCOPY --from=a /x /y\n", 2, "circular dependency"),
         ("FROM busybox\nRUN --security=insecure true\n", 2, "--allow security.insecure"),
-        ("FROM busybox\nRUN --mount=from=later,target=/x true\nFROM busybox AS later\nFROM busybox\nCOPY --from=0 / /\n",
-         2, "needs to be defined before"),
+        ("FROM busybox AS a\nRUN --mount=from=b,target=/x true\nFROM busybox AS b\nFROM a\n", 2, "defined before"),
         ("FROM busybox\nADD --checksum=sha256:1 http://127.0.0.1:1/x /x\n", 2, "unsupported checksum"),
         ("FROM busybox\nRUN --mount=type=secret,id=none,required true\n", 2, "none"),
         ("FROM --platform=a/b/c/d busybox\n", 1, "failed to parse platform"),

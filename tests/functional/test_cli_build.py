@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from cli_support import Terminal
 
-from support import Hooper
+from support import Engine, Hooper, busybox_tar, docker_registry
 
 pytestmark = pytest.mark.root
 
@@ -180,12 +180,14 @@ def test_outputs(clean: Hooper, context: Path, tmp_path: Path) -> None:
     clean.hooper("rmi", "kept:1")
 
 
-def test_a_push(clean: Hooper, context: Path, registry: str) -> None:
+def test_a_push(clean: Hooper, context: Path, tmp_path: Path) -> None:
     place = write(context, "FROM busybox\nRUN echo pushed >/f\n")
-    name = f"{registry}/pushed:1"
-    clean.hooper("build", "--push", "-t", name, place)
-    clean.hooper("rmi", name)
-    clean.hooper("pull", "-q", name)
+    with docker_registry(tmp_path) as registry:
+        name = f"{registry}/pushed:1"
+        done = clean.hooper("build", "--push", "-t", name, place)
+        assert f"[internal] push {name.removesuffix(':1')}" in done.stderr
+        clean.hooper("rmi", name)
+        clean.hooper("pull", "-q", name)
     assert shown(clean, name, "cat", "/f") == "pushed\n"
     clean.hooper("rmi", name)
 
@@ -294,11 +296,8 @@ def test_usage_of_the_cache(clean: Hooper, context: Path) -> None:
 
 
 @pytest.mark.dockerd
-def test_a_real_dockerd(peer: object, context: Path, tmp_path: Path) -> None:
+def test_a_real_dockerd(peer: Engine, context: Path, tmp_path: Path) -> None:
     """The classic way, and one clear error for what it cannot do."""
-    from support import Engine, busybox_tar
-
-    assert isinstance(peer, Engine)
     query = "/images/create?fromSrc=-&repo=busybox&tag=latest"
     peer.request("POST", query, busybox_tar(), {"Content-Type": "application/x-tar"})
     place = write(context, "FROM busybox\nCOPY . /x\n", a="a", ignored="b")

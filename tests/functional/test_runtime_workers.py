@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
+import lzma
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 import pytest
+import zstandard
 
+import support
 from hooper.api.driver import HostInfo
 from hooper.api.errors import Conflict, Internal
 from hooper.runtime.client import Launcher
@@ -69,6 +73,26 @@ async def test_errors_keep_their_kind(workers: ForkedWorkers) -> None:
         await workers.run("runtime_calls:bug", {})
     with pytest.raises(Internal, match="missing"):
         await workers.run("runtime_calls_missing:nothing", {})
+
+
+@pytest.mark.root
+async def test_a_bug_is_told_where_no_module_can_be_found(workers: ForkedWorkers, tmp_path: Path) -> None:
+    with pytest.raises(Internal, match="ZeroDivisionError: zero"):
+        await workers.run("runtime_calls:bug", {"root": str(tmp_path)})
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, lzma.compress, zstandard.compress])
+async def test_layers_of_every_compression_are_unpacked(
+    workers: ForkedWorkers, tmp_path: Path, compress: Callable[[bytes], bytes]
+) -> None:
+    """In a worker that has moved its root, where nothing can be imported."""
+    (tmp_path / "layer").write_bytes(compress(support.context_tar({"dir/file": "content"})))
+    (tmp_path / "target").mkdir()
+    with (tmp_path / "layer").open("rb") as layer:
+        arguments = {"target": str(tmp_path / "target"), "whiteouts": "delete"}
+        await workers.run("hooper.content.unpack:apply_layer", arguments, [layer.fileno()])
+    assert (tmp_path / "target/dir/file").read_text() == "content"
 
 
 @pytest.mark.parametrize("function", ["die", "leave"])

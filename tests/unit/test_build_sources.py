@@ -246,7 +246,7 @@ def test_modes(text, before, after):
     assert oct(parse_mode(text)(before)) == oct(after)
 
 
-@pytest.mark.parametrize("text", ["", "999", "77777", "u", "rw", "u=z", "u=rw,", "a+rwx+", "-1", "0o644", "u=gx"])
+@pytest.mark.parametrize("text", ["", "999", "77777", "u", "rw", "u=z", "u=rw,", "-1", "0o644", "u=gx"])
 def test_what_is_no_mode(text):
     with pytest.raises(InvalidArgument, match="invalid chmod parameter"):
         parse_mode(text)

@@ -13,6 +13,10 @@ import pytest
 from hooper.cli import build_flags as flags
 from hooper.cli.build_flags import Cache, Context, Output, Secret
 from hooper.cli.errors import BadFlag
+from hooper.cli.main import run
+from hooper.cli.session import Session
+from hooper.client.address import parse_address
+from hooper.client.api import ApiClient
 
 
 @pytest.fixture(autouse=True)
@@ -240,3 +244,31 @@ def test_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     for read, text in wrong:
         with pytest.raises(BadFlag, match="For example: --"):
             read([text])
+
+
+@pytest.mark.parametrize(
+    ("words", "cause"),
+    [
+        ("builder du --filter size=1", '"size" is none of description, id'),
+        ("builder du --filter type", "it is not KEY=VALUE"),
+        ("builder du --filter until=soon", "it is not a duration"),
+        ("builder du --filter description~=(", "is no regular expression"),
+        ("builder prune -f --max-used-space much", "it is not a number with one of the suffixes"),
+        ("build --progress loud .", "it is none of auto, plain"),
+        ("build --provenance=max .", "hooper attaches no attestations"),
+        ("build --call outline .", "it is none of build, check"),
+        ("build --trace no/such/file .", "cannot be written to"),
+        ("build --memory much .", "it is not a number with one of the suffixes"),
+        ("build -f - -", "stdin is the context already"),
+        ("build -f - https://h.example/x.git", "a context from elsewhere has its own Dockerfile"),
+    ],
+)
+def test_what_a_command_refuses_at_once(
+    words: str, cause: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody answers at the address, and nobody is asked."""
+    monkeypatch.setattr(ApiClient, "version", (1, 50))
+    monkeypatch.setattr(Session, "client", ApiClient(parse_address("unix:///nonexistent")))
+    monkeypatch.setenv("HOOPER_HOST", "unix:///nonexistent")
+    assert run(words.split()) == 125
+    assert cause in capfd.readouterr().err

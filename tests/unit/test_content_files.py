@@ -6,7 +6,7 @@ import io
 import os
 import stat
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +163,8 @@ def test_make_directory(tree: Path) -> None:
 
 
 def listing(root: Path, *paths: str) -> dict[str, tuple[str, str]]:
-    return {os.fsdecode(path): (kind, digest) for path, kind, digest in call(files.list_tree, root, paths=list(paths))}
+    rows = call(files.list_tree, root, paths=[os.fsencode(path) for path in paths])
+    return {os.fsdecode(path): (kind, digest) for path, kind, digest, _, _ in rows}
 
 
 def test_a_listing_has_what_is_at_and_below(tree: Path) -> None:
@@ -198,10 +199,23 @@ def test_a_digest_is_of_what_a_copy_carries(tree: Path) -> None:
 # --- COPY and ADD ------------------------------------------------------------------------------------
 
 
-def copy(target: Path, source: Path, paths: list[str], destination: str, **more: Any) -> None:
+def chosen(source: Path, paths: list[str], *, parents: bool = False, exclude: Sequence[str] = ()) -> dict[str, Any]:
+    given = [os.fsencode(path) for path in paths]
+    found: dict[str, Any] = call(
+        files.choose_files, source, paths=given, literal=False, parents=parents, owners=False,
+        exclude=[os.fsencode(pattern) for pattern in exclude],
+    )  # fmt: skip
+    return found
+
+
+def copy(
+    target: Path, source: Path, paths: list[str], destination: str, exclude: Sequence[str] = (), **more: Any
+) -> None:
+    found = chosen(source, paths, parents=more.get("parents", False), exclude=exclude)
     arguments = {
-        "sources": [{"root": str(source), "paths": paths}], "destination": destination, "chown": "", "chmod": "",
-        "keep_owner": False, "unpack": False, **more,
+        "sources": [{"root": str(source), "items": found["items"]}], "destination": os.fsencode(destination),
+        "several": found["matched"] > 1, "chown": "", "chmod": "", "keep_owner": False, "unpack": False,
+        "parents": False, **more,
     }  # fmt: skip
     call(files.copy_files, target, **arguments)
 
@@ -256,6 +270,9 @@ def test_what_a_copy_carries_over(tree: Path, context: Path) -> None:
         status = (tree / name).stat()
         assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (1000, 1001, 0o4750)
     assert (tree / "own").stat().st_uid == 1000
+    copy(tree, context, ["a"], "/way/to/it", chown="app")
+    for name in ("way", "way/to", "way/to/it"):
+        assert ((tree / name).stat().st_uid, (tree / name).stat().st_gid) == (1000, 1001)
     copy(tree, context, ["a"], "/number", chown="12")
     assert ((tree / "number").stat().st_uid, (tree / "number").stat().st_gid) == (12, 12)
     with pytest.raises(InvalidArgument, match="nobody-knows"):
@@ -271,10 +288,104 @@ def test_a_copied_directory_replaces_a_link(tree: Path, context: Path) -> None:
 
 
 def test_a_source_that_is_missing_or_leads_out(tree: Path, context: Path) -> None:
+    for name, outside in (("none", b""), ("d/rel", b"../../../../etc/passwd")):
+        assert chosen(context, [name])["missing"] == [name.encode(), b"", outside]
+    item = {"root": str(context), "items": [[b"none", b"none", None]]}
     with pytest.raises(NotFound, match="none"):
-        copy(tree, context, ["none"], "/new")
-    with pytest.raises(NotFound):
-        copy(tree, context, ["d/rel"], "/new")
+        copy(tree, context, ["a"], "/new", sources=[item])
+
+
+@pytest.mark.parametrize(
+    ("paths", "exclude", "made"),
+    [
+        (["d"], ["e"], {"x"}),
+        (["d"], ["*", "!e/y"], {"e", "e/y"}),
+        (["d"], ["**"], set()),
+        (["a", "b"], ["b"], {"a"}),
+        ([""], ["d", "to-a"], {"a", "b"}),
+    ],
+)
+def test_what_is_excluded_is_not_copied(
+    tree: Path, context: Path, paths: list[str], exclude: list[str], made: set[str]
+) -> None:
+    copy(tree, context, paths, "/new/", exclude=exclude)
+    assert {str(path.relative_to(tree / "new")) for path in (tree / "new").rglob("*")} == made - {"d/rel"} | (
+        {"rel"} if paths == ["d"] and exclude == ["e"] else set()
+    )
+    if "e" in made:
+        assert stat.S_IMODE((tree / "new/e").stat().st_mode) == 0o700
+
+
+def test_parents_are_copied_as_they_are(tree: Path, context: Path) -> None:
+    (context / "d").chmod(0o711)
+    os.utime(context / "d", (0, 500))
+    copy(tree, context, ["d/e/y", "d/./x"], "/new", parents=True)
+    assert (tree / "new/d/e/y").read_text() == "d/e/y"
+    assert (tree / "new/x").read_text() == "d/x"
+    assert [stat.S_IMODE((tree / name).stat().st_mode) for name in ("new", "new/d", "new/d/e")] == [0o755, 0o711, 0o700]
+    assert (tree / "new/d").stat().st_mtime == 500
+
+
+def test_modes_by_symbols(tree: Path, context: Path) -> None:
+    (context / "d/x").chmod(0o700)
+    copy(tree, context, ["d"], "/new", chmod="u=rwX,go=rX")
+    modes = {name: stat.S_IMODE((tree / "new" / name).stat().st_mode) for name in ("x", "e", "e/y")}
+    assert modes == {"x": 0o755, "e": 0o755, "e/y": 0o644}
+    with pytest.raises(InvalidArgument, match="invalid chmod parameter"):
+        copy(tree, context, ["d"], "/new", chmod="nonsense")
+
+
+def test_special_files_and_names(tree: Path, context: Path) -> None:
+    odd = os.fsencode(context) + b"/d/\xff\xfe"
+    with open(odd, "wb") as file:
+        file.seek(8 << 20)
+        file.write(b"end")
+    os.setxattr(odd, "user.kept", b"1")
+    os.link(odd, context / "d/again")
+    (context / "d/again").chmod(0o4711)
+    os.mkfifo(context / "d/fifo")
+    copy(tree, context, ["d"], "/new")
+    made = os.stat(os.fsencode(tree) + b"/new/\xff\xfe")
+    assert (made.st_nlink, made.st_size, stat.S_IMODE(made.st_mode)) == (2, (8 << 20) + 3, 0o4711)
+    assert made.st_ino == (tree / "new/again").stat().st_ino
+    assert made.st_blocks * 512 < 1 << 20
+    assert os.getxattr(tree / "new/again", "user.kept") == b"1"
+    assert stat.S_ISFIFO((tree / "new/fifo").stat().st_mode)
+
+
+def test_a_later_source_does_not_change_what_an_earlier_one_is_linked_to(tree: Path, context: Path) -> None:
+    (context / "one").mkdir()
+    (context / "two").mkdir()
+    (context / "one/f").write_text("first")
+    os.link(context / "one/f", context / "two/g")
+    (context / "two/f").write_text("second")
+    copy(tree, context, ["one", "two"], "/new/")
+    assert [(tree / "new" / name).read_text() for name in "fg"] == ["second", "first"]
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip", "bzip2", "xz", "zstd"])
+def test_archives_of_every_kind_are_unpacked(tree: Path, context: Path, compression: str) -> None:
+    import bz2
+    import gzip
+    import lzma
+
+    import zstandard
+
+    pack = {
+        "none": bytes, "gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress,
+        "zstd": zstandard.ZstdCompressor().compress,
+    }[compression]  # fmt: skip
+    content = pack(tar({"in/file": "1" * 5000, "in/other": "2"}))
+    (context / "archive").write_bytes(content)
+    copy(tree, context, ["archive"], "/new", unpack=True, chown="5:6")
+    assert (tree / "new/in/other").read_text() == "2"
+    assert ((tree / "new/in/other").stat().st_uid, (tree / "new/in/other").stat().st_gid) == (5, 6)
+
+
+def test_a_damaged_archive_is_one_error(tree: Path, context: Path) -> None:
+    (context / "archive").write_bytes(tar({"in": "1" * 5000})[:2000])
+    with pytest.raises(InvalidArgument, match="cannot unpack archive: the archive is damaged"):
+        copy(tree, context, ["archive"], "/new", unpack=True)
 
 
 def test_add_unpacks_archives(tree: Path, context: Path) -> None:
@@ -292,8 +403,11 @@ def test_add_unpacks_archives(tree: Path, context: Path) -> None:
 def test_sources_of_several_trees(tree: Path, context: Path, tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
     (tmp_path / "more/c").write_text("c")
-    sources = [{"root": str(context), "paths": ["a"]}, {"root": str(tmp_path / "more"), "paths": ["c"]}]
-    copy(tree, context, [], "/new", sources=sources)
+    sources = [
+        {"root": str(root), "items": chosen(root, [name])["items"]}
+        for root, name in ((context, "a"), (tmp_path / "more", "c"))
+    ]
+    copy(tree, context, ["a"], "/new", sources=sources, several=True)
     assert sorted(os.listdir(tree / "new")) == ["a", "c"]
 
 

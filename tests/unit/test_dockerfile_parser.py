@@ -11,7 +11,7 @@ from hooper_builder_dockerfile.mounts import Mount, parse_mount, resolve
 from hooper_builder_dockerfile.parser import parse, parse_one
 from hooper_builder_dockerfile.ports import exposed
 from hooper_builder_dockerfile.printing import print_recipe
-from hooper_builder_dockerfile.scripts import run_command
+from hooper_builder_dockerfile.runs import command
 
 HOUR = 3600 * 10**9
 
@@ -150,23 +150,19 @@ def test_heredocs_of_copy_are_apart_from_its_paths():
 
 
 @pytest.mark.parametrize(
-    ("text", "command"),
+    ("text", "words"),
     [
         ('RUN ["a", "b"]', ("a", "b")),
-        ("RUN a b", ("sh", "-c", "a b")),
-        ("RUN <<E\na\nb\nE", ("sh", "-c", "a\nb\n")),
-        ("RUN <<-E\n\ta\n\tE", ("sh", "-c", "a\n")),
-        ("RUN << 'E F'\na\nE F", ("sh", "-c", "a\n")),
-        ("RUN <<E cat\na\nE", ("sh", "-c", "<<E cat\na\nE")),
-        ("RUN cat <<A <<B\na\nA\nb\nB", ("sh", "-c", "cat <<A <<B\na\nA\nb\nB")),
-        (
-            "RUN <<E\n#!/bin/py -u\nx\nE",
-            ("sh", "-c", "exec /bin/py -u /dev/fd/3 3<<'HOOPER_SCRIPT'\n#!/bin/py -u\nx\nHOOPER_SCRIPT\n"),
-        ),
+        ("RUN a b", ("a b",)),
+        ("RUN <<E\na\nb\nE", ("a\nb\n",)),
+        ("RUN <<-E\n\ta\n\tE", ("a\n",)),
+        ("RUN << 'E F'\na\nE F", ("a\n",)),
+        ("RUN <<E cat\na\nE", ("<<E cat\na\nE",)),
+        ("RUN cat <<A <<B\na\nA\nb\nB", ("cat <<A <<B\na\nA\nb\nB",)),
     ],
 )
-def test_the_words_that_run_executes(text, command):
-    assert run_command(one(text), ("sh", "-c")) == command
+def test_the_words_that_run_executes(text, words):
+    assert command(one(text)) == (words, ())
 
 
 # --- mounts -------------------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ def test_history_is_as_docker_writes_it(bench):
         "/bin/sh -c #(nop)  ONBUILD RUN echo x",
         '/bin/sh -c #(nop)  CMD ["/bin/sh" "-c" "echo $a"]',
         "/bin/sh -c #(nop)  VOLUME [/v b]",
-        "/bin/sh -c #(nop)  SHELL [/bin/sh -ec]",
+        "/bin/sh -ec #(nop)  SHELL [/bin/sh -ec]",
         "/bin/sh -ec #(nop)  STOPSIGNAL 9",
         '/bin/sh -ec #(nop)  ENTRYPOINT ["a"]',
         "/bin/sh -ec #(nop) COPY f in /x/ ",
@@ -268,9 +268,10 @@ def test_platform_arguments(bench, platform, values):
     assert variables(run) == {f"TARGET{name}={value}" for name, value in values.items()}
 
 
-def test_the_target_is_an_argument(bench):
-    (run,) = runs(bench.plan("FROM base AS a\nARG TARGETSTAGE\nRUN x\nFROM base", target="a"))
-    assert variables(run) == {"TARGETSTAGE=a"}
+@pytest.mark.parametrize(("target", "seen"), [("a", "a"), ("", "b")])
+def test_the_target_is_an_argument(bench, target, seen):
+    (run,) = runs(bench.plan("FROM base AS a\nARG TARGETSTAGE\nRUN x\nFROM a AS b", target=target))
+    assert variables(run) == {f"TARGETSTAGE={seen}"}
 
 
 def test_proxies_are_hidden_unless_declared(bench):

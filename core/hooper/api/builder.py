@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+
 
 import msgspec
 
 from hooper.api.build_events import BuildEvent
 from hooper.api.build_graph import ImageSource, Node, Origin
 from hooper.api.driver import Driver
-from hooper.api.model import ImageConfig
+from hooper.api.model import ImageConfig, Ulimit
 from hooper.api.registry import Credentials
 
 
@@ -89,7 +89,7 @@ class BuildRequest(msgspec.Struct, kw_only=True):
     cpuset_mems: str = ""
     cgroup_parent: str = ""
     shm_size: int = 0
-    ulimits: list[Any] = []
+    ulimits: list[Ulimit] = []
     security_opt: list[str] = []
     credentials: dict[str, Credentials] = {}
     """By registry host."""

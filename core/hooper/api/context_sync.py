@@ -149,7 +149,7 @@ def check_listing(entries: Iterable[Entry]) -> None:
         path = entry.path
         parent, _, name = path.rpartition(b"/")
         kind = stat.S_IFMT(entry.mode)
-        if not name or name in (b".", b"..") or b"\0" in path or path in kinds:
+        if not name or name in (b".", b"..") or b"\0" in path or path.startswith(b"/") or path in kinds:
             raise _impossible(path, "it is no name")
         if parent and kinds.get(parent) != stat.S_IFDIR:
             raise _impossible(path, "it is in no directory")

@@ -35,6 +35,7 @@ from hooper.api.network import Endpoint, Network
 from hooper.api.registry import Credentials, Descriptor
 
 if TYPE_CHECKING:
+    from hooper.api.content import Content
     from hooper.api.moving import Moves
 
 Filters = Mapping[str, Sequence[str]]
@@ -318,6 +319,13 @@ class Images(ABC):
     async def login(self, host: str, credentials: Credentials) -> str:
         """Checks them; returns an identity token or ""."""
 
+    async def search(
+        self, term: str, *, limit: int = 25, filters: Filters | None = None, credentials: Credentials | None = None
+    ) -> Sequence[SearchResult]:
+        """Repositories whose names have `term` ("[HOST/]WORDS"); names are as they are pulled. Filters: stars (at
+        least), is-official, is-automated. InvalidArgument for a limit outside of 1 to 100; Unsupported."""
+        raise Unsupported("this engine cannot search for images", remedy="Pull by name.")
+
     @abstractmethod
     async def distribution(
         self, reference: str, credentials: Credentials | None = None
@@ -528,3 +536,8 @@ class Engine(ABC):
     def moving(self) -> Moves:
         """Moving containers between engines. Unsupported by an engine that does not override this."""
         raise Unsupported("this engine does not move containers")
+
+    @property
+    def content(self) -> Content:
+        """Blobs and manifests, for a registry. Unsupported by an engine that does not override this."""
+        raise Unsupported("this engine does not give its content out")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import platform as host_platform
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,12 +27,18 @@ OCI_LAYER_TAR = "application/vnd.oci.image.layer.v1.tar"
 MANIFEST_TYPES = (DOCKER_MANIFEST, OCI_MANIFEST)
 INDEX_TYPES = (DOCKER_INDEX, OCI_INDEX)
 ACCEPTED = (OCI_INDEX, DOCKER_INDEX, OCI_MANIFEST, DOCKER_MANIFEST)
+_LAYER = re.compile(
+    r"application/(?:vnd\.docker\.image\.rootfs\.diff\.tar|vnd\.oci\.image\.layer\.v1\.tar)(?:[.+](?:gzip|zstd|bzip2|xz))?"
+    r"|application/octet-stream|"
+)
+"""Media types of layers that can be unpacked."""
 _SCHEMA1 = (
     "application/vnd.docker.distribution.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v1+prettyjws",
 )
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "i386": "386", "i686": "386", "armv7l": "arm", "armv6l": "arm"}
 _ARM_VARIANTS = ("v8", "v7", "v6", "v5")
+_AMD64_VARIANTS = ("v4", "v3", "v2", "v1")
 
 
 class ImageManifest(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel"):
@@ -91,9 +98,19 @@ def parse_manifest(manifest: Manifest, name: str) -> ImageManifest | Index:
 
 
 def check_image(manifest: ImageManifest, name: str) -> None:
-    """Unsupported if the manifest is some other artifact (a chart, a signature)."""
+    """Unsupported if the manifest is some other artifact (a chart, a signature), or has layers that cannot be used."""
     if manifest.config.media_type not in (DOCKER_CONFIG, OCI_CONFIG, "application/octet-stream", ""):
         raise Unsupported(f"{name} is not an image", f"its configuration is of media type {manifest.config.media_type}")
+    for layer in manifest.layers:
+        kind = layer.media_type
+        if "nondistributable" in kind or ".foreign." in kind:
+            raise Unsupported(
+                f"{name} has a foreign layer",
+                f"{layer.digest} is not to be had from its registry",
+                "Push the image with all its layers (`--allow-nondistributable-artifacts`).",
+            )
+        if not _LAYER.fullmatch(kind):
+            raise Unsupported(f"{name} is not an image", f"it has a layer of media type {kind}")
 
 
 def decode_image(config: bytes, name: str) -> Image:
@@ -138,9 +155,9 @@ def platform_name(platform: Platform) -> str:
 def choose(index: Index, wanted: Platform) -> Descriptor:
     """The manifest for a platform; the first of the best. NotFound with Docker's text if there is none."""
     candidates = [entry for entry in index.manifests if entry.media_type in (*MANIFEST_TYPES, *INDEX_TYPES, "")]
-    for variant in _acceptable_variants(wanted):
+    for architecture, variant in _acceptable(wanted):
         for entry in candidates:
-            if entry.platform is not None and _matches(entry.platform, wanted, variant):
+            if entry.platform is not None and _matches(entry.platform, wanted.os, architecture, variant):
                 return entry
     for entry in candidates:
         if entry.platform is None:
@@ -151,19 +168,34 @@ def choose(index: Index, wanted: Platform) -> Descriptor:
     )
 
 
-def _acceptable_variants(wanted: Platform) -> Sequence[str]:
-    if wanted.architecture == "arm":
-        first = wanted.variant or "v7"
-        start = _ARM_VARIANTS.index(first) if first in _ARM_VARIANTS else 0
-        return (first, *_ARM_VARIANTS[start:], "")
-    if wanted.architecture == "arm64":
-        return (wanted.variant or "v8", "v8", "")
-    return (wanted.variant, "") if wanted.variant else ("", "*")
+def fits(actual: Platform, wanted: Platform) -> bool:
+    """Whether an image for `actual` runs where `wanted` is asked for, as `choose` has it."""
+    return actual.architecture == "" or any(
+        _matches(actual, wanted.os, architecture, variant) for architecture, variant in _acceptable(wanted)
+    )
 
 
-def _matches(platform: Platform, wanted: Platform, variant: str) -> bool:
-    same = platform.os == wanted.os and platform.architecture == wanted.architecture
-    return same and variant in ("*", platform.variant)
+def _acceptable(wanted: Platform) -> Sequence[tuple[str, str]]:
+    """Architectures and variants that run there, the best first; "*" is any variant."""
+    architecture, variant = wanted.architecture, wanted.variant
+    if architecture == "arm":
+        return [("arm", each) for each in _from(_ARM_VARIANTS, variant or "v7")]
+    if architecture == "arm64":
+        own = [("arm64", each) for each in dict.fromkeys((variant or "v8", "v8", ""))]
+        return [*own, *(("arm", each) for each in _ARM_VARIANTS)]
+    if architecture == "amd64":
+        own = [("amd64", each) for each in (_from(_AMD64_VARIANTS, variant) if variant else ("", "v1", "*"))]
+        return [*own, ("386", "*")]
+    return [(architecture, variant), (architecture, "")] if variant else [(architecture, ""), (architecture, "*")]
+
+
+def _from(variants: Sequence[str], first: str) -> Sequence[str]:
+    """`first` and the lower ones, and none."""
+    return (first, *variants[variants.index(first) + 1 if first in variants else 0 :], "")
+
+
+def _matches(platform: Platform, os: str, architecture: str, variant: str) -> bool:
+    return platform.os == os and platform.architecture == architecture and variant in ("*", platform.variant)
 
 
 def _platform_names(manifests: Sequence[Descriptor]) -> list[str]:

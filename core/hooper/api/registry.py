@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 import msgspec
 
 from hooper.api.driver import Driver
+from hooper.api.errors import Unsupported
 
 
 class Platform(
@@ -48,6 +49,16 @@ class Manifest(msgspec.Struct, frozen=True):
 
     descriptor: Descriptor
     content: bytes
+
+
+class SearchResult(msgspec.Struct, frozen=True):
+    """A repository that was found."""
+
+    name: str
+    description: str = ""
+    stars: int = 0
+    official: bool = False
+    automated: bool = False
 
 
 class RegistryClient(ABC):
@@ -91,6 +102,14 @@ class RegistryClient(ABC):
 
     @abstractmethod
     async def referrers(self, repository: str, digest: str) -> Sequence[Descriptor]: ...
+
+    async def has_manifest(self, repository: str, reference: str, digest: str) -> bool:
+        """Whether a tag is known to name the manifest of this digest already; False where that costs too much."""
+        return False
+
+    async def search(self, term: str, limit: int) -> Sequence[SearchResult]:
+        """At most `limit` repositories whose name or description has the term. Unsupported."""
+        raise Unsupported("this registry has no search", remedy="Pull by name.")
 
     @abstractmethod
     async def check_login(self) -> str:

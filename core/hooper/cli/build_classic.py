@@ -9,7 +9,7 @@ from typing import Any
 
 from hooper.api.errors import InvalidArgument, Unsupported
 from hooper.cli.build_context import Source
-from hooper.cli.build_request import BuildFlags, classic_query
+from hooper.cli.build_request import BuildFlags
 from hooper.cli.credentials import all_auths
 from hooper.cli.progress import checked, show_progress
 from hooper.cli.session import Session
@@ -28,7 +28,7 @@ def build_classic(session: Session, source: Source, flags: BuildFlags, options: 
     if options["compress"] and body and source.archive is None:
         body = compressed(body)
     query = {
-        **classic_query(options, flags),
+        **flags.parameters,
         "dockerfile": source.name or None,
         "remote": source.remote or None,
         "q": flags.quiet or None,

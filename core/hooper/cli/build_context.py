@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hooper.api.errors import InvalidArgument
+from hooper.api.patterns import Patterns, parse_ignore_file
 from hooper.cli.build_flags import is_remote
 from hooper.cli.errors import BadFlag
 
@@ -107,3 +108,20 @@ def _content(path: Path) -> bytes | None:
         return path.read_bytes()
     except FileNotFoundError:
         return None
+
+
+def patterns_of(source: Source) -> Patterns:
+    """The rules for a directory: the recipe's own, <Dockerfile>.dockerignore, if they are there, else .dockerignore."""
+    if source.ignore is not None:
+        return _patterns(source.ignore, f"{source.name}.dockerignore")
+    names = [".dockerignore"] if source.recipe is not None else [f"{source.name}.dockerignore", ".dockerignore"]
+    for name in names:
+        try:
+            return _patterns((Path(source.directory) / name).read_bytes(), name)
+        except FileNotFoundError:
+            continue
+    return Patterns(())
+
+
+def _patterns(content: bytes, file: str) -> Patterns:
+    return Patterns(parse_ignore_file(content.decode("utf-8", "surrogateescape"), file))

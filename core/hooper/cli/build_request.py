@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from hooper.cli import build_flags, values
@@ -19,7 +19,6 @@ class BuildFlags(NamedTuple):
 
     style: str
     check: bool
-    arguments: dict[str, str | None]
     outputs: list[Output]
     cache_from: list[Cache]
     cache_to: list[Cache]
@@ -31,6 +30,9 @@ class BuildFlags(NamedTuple):
     fresh_stages: list[str]
     epoch: int | None
     debug: bool
+    builder: str
+    parameters: dict[str, Any]
+    """Those of POST /build that every daemon knows."""
 
     @property
     def quiet(self) -> bool:
@@ -41,6 +43,7 @@ class BuildFlags(NamedTuple):
         """The flags that a daemon without sessions of hooper's cannot follow."""
         given = {
             "--annotation": self.annotations,
+            "--builder": self.builder,
             "--allow": self.allow,
             "--build-context": self.contexts,
             "--cache-to": self.cache_to,
@@ -63,12 +66,13 @@ def read_flags(options: Mapping[str, Any], proxies: Mapping[str, str]) -> BuildF
             raise BadFlag(f"--{flag}", options[flag], "hooper attaches no attestations", f"--{flag}=false")
     call = values.one_of("--call", options["call"], ("build", "check"))
     push, load, tags = options["push"], options["load"], options["tag"]
+    known_caches = build_flags.caches("--cache-from", options["cache_from"])
+    arguments = {**proxies, **build_flags.arguments(options["build_arg"])}
     return BuildFlags(
         style="quiet" if options["quiet"] else style,
         check=options["check"] or call == "check",
-        arguments={**proxies, **build_flags.arguments(options["build_arg"])},
         outputs=build_flags.outputs(options["output"], tags, push=push, load=load),
-        cache_from=build_flags.caches("--cache-from", options["cache_from"]),
+        cache_from=known_caches,
         cache_to=build_flags.caches("--cache-to", options["cache_to"]),
         secrets=build_flags.secrets(options["secret"]),
         agents=build_flags.agents(options["ssh"]),
@@ -78,18 +82,20 @@ def read_flags(options: Mapping[str, Any], proxies: Mapping[str, str]) -> BuildF
         fresh_stages=build_flags.stages(options["no_cache_filter"]),
         epoch=build_flags.source_date_epoch(),
         debug=options["debug"],
+        builder=options["builder"],
+        parameters=_parameters(options, arguments, known_caches),
     )
 
 
-def classic_query(options: Mapping[str, Any], flags: BuildFlags) -> dict[str, Any]:
-    """The parameters that every daemon knows."""
+def _parameters(
+    options: Mapping[str, Any], arguments: Mapping[str, str | None], caches: Iterable[Cache]
+) -> dict[str, Any]:
     memory_swap = options["memory_swap"]
-    references = [one.attrs["ref"] for one in flags.cache_from if one.type == "registry"]
     return {
         "t": options["tag"],
-        "buildargs": _json(flags.arguments),
+        "buildargs": _json(arguments),
         "labels": _json(values.pairs("--label", options["label"])),
-        "cachefrom": _json(references),
+        "cachefrom": _json([one.attrs["ref"] for one in caches if one.type == "registry"]),
         "extrahosts": ",".join(values.hosts(options["add_host"])) or None,
         "ulimits": _json(values.ulimits(options["ulimit"])),
         "nocache": options["no_cache"] or None,
@@ -114,7 +120,7 @@ def classic_query(options: Mapping[str, Any], flags: BuildFlags) -> dict[str, An
     }
 
 
-def hooper_query(options: Mapping[str, Any], flags: BuildFlags) -> dict[str, Any]:
+def hooper_query(flags: BuildFlags) -> dict[str, Any]:
     """The parameters for a hooper daemon. Places of the client's stay here; a stream goes by number."""
     own = {
         "check": flags.check,
@@ -126,12 +132,12 @@ def hooper_query(options: Mapping[str, Any], flags: BuildFlags) -> dict[str, Any
         "annotations": flags.annotations,
         "debug": flags.debug,
         "source_date_epoch": flags.epoch,
-        "builder": options["builder"],
+        "builder": flags.builder,
     }
     # A second of 0 is one.
     given = {key: value for key, value in own.items() if value or (value == 0 and value is not False)}
     return {
-        **classic_query(options, flags),
+        **flags.parameters,
         "cachefrom": None,
         "outputs": _json([{"Type": one.type, "Attrs": one.attrs} for one in flags.outputs]),
         "progress": "events",

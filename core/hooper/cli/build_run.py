@@ -139,7 +139,7 @@ def _view(flags: BuildFlags, kept: io.StringIO, received: Callable[[], int]) -> 
 def _messages(
     session: Session, source: Source, flags: BuildFlags, options: Mapping[str, Any], served: str
 ) -> Iterator[Any]:
-    query = {**hooper_query(options, flags), "session": served or None, "dockerfile": source.name or None}
+    query = {**hooper_query(flags), "session": served or None, "dockerfile": source.name or None}
     body = None
     if source.directory:
         query["remote"] = "hooper-session"

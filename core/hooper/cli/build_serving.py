@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from hooper.api.errors import InvalidArgument, NotFound
 from hooper.cli import terminal
-from hooper.cli.build_context import Source
+from hooper.cli.build_context import Source, patterns_of
 from hooper.cli.build_flags import STDOUT, Output, Secret
 from hooper.cli.build_request import BuildFlags
 from hooper.cli.errors import warn
@@ -100,7 +100,6 @@ class Serving:
 
     def _context(self, name: str, _: Mapping[str, str]) -> Serve:
         from hooper.api.patterns import Patterns
-        from hooper.cli.context import patterns_of
 
         source = self._source if name == "" else None
         if known := self._flags.contexts.get(name):

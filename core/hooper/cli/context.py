@@ -10,29 +10,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from hooper.api.errors import InvalidArgument
-from hooper.api.patterns import Patterns, parse_ignore_file
-from hooper.cli.build_context import Source
+from hooper.api.patterns import Patterns
+from hooper.cli.build_context import Source, patterns_of
 
 _BLOCK = 1 << 18
 END = bytes(2 * tarfile.BLOCKSIZE)
 """What ends an archive."""
-
-
-def patterns_of(source: Source) -> Patterns:
-    """The rules for a directory: the recipe's own, <Dockerfile>.dockerignore, if they are there, else .dockerignore."""
-    if source.ignore is not None:
-        return _patterns(source.ignore, f"{source.name}.dockerignore")
-    names = [".dockerignore"] if source.recipe is not None else [f"{source.name}.dockerignore", ".dockerignore"]
-    for name in names:
-        try:
-            return _patterns((Path(source.directory) / name).read_bytes(), name)
-        except FileNotFoundError:
-            continue
-    return Patterns(())
-
-
-def _patterns(content: bytes, file: str) -> Patterns:
-    return Patterns(parse_ignore_file(content.decode("utf-8", "surrogateescape"), file))
 
 
 def pack(source: Source) -> Iterator[bytes]:

@@ -8,7 +8,7 @@ name, which is told to the build, and returns what then serves the stream.
 from __future__ import annotations
 
 import json
-import secrets
+import os
 import socket
 import threading
 import time
@@ -70,7 +70,7 @@ class ServedSession:
     """A session as long as the block lasts. `id` is what the build is given."""
 
     def __init__(self, client: ApiClient, handlers: Mapping[str, Handler]) -> None:
-        self.id = secrets.token_hex(16)
+        self.id = os.urandom(16).hex()
         self._client, self._handlers = client, handlers
         self._path = f"/hooper/builds/sessions/{self.id}"
         self._control: socket.socket | None = None

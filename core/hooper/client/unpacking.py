@@ -161,8 +161,10 @@ def keep_tree(archive: BinaryIO, directory: str) -> int:
     try:
         devices = unpack(archive, partial)
         os.rename(partial, directory)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise InvalidArgument(f"cannot write {directory}", error.strerror or str(error)) from error
         raise
     return devices
 
@@ -199,14 +201,19 @@ def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
 
 
 def keep_archive(archive: BinaryIO, path: str) -> None:
-    """Writes a tar stream to a file, which appears only when it is complete. DataLoss if it is not."""
-    partial = f"{path}.{os.getpid()}.partial"
+    """Writes a tar stream to a file, which appears only when it is complete. DataLoss if it is not.
+
+    A device or a pipe of that name is written to.
+    """
+    there = os.path.exists(path) and not os.path.isfile(path)
+    partial = path if there else f"{path}.{os.getpid()}.partial"
     try:
         with open(partial, "wb") as file:
             copy_archive(archive, file)
-        os.replace(partial, path)
+        if not there:
+            os.replace(partial, path)
     except BaseException as error:
-        if os.path.exists(partial):
+        if not there and os.path.exists(partial):
             os.unlink(partial)
         if isinstance(error, OSError) and not isinstance(error, HooperError):
             raise InvalidArgument(f"cannot write {path}", error.strerror or str(error)) from error

@@ -5,6 +5,7 @@ gzip goes through isal where it is installed (three times zlib's speed), else th
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from typing import IO, Any, cast
@@ -30,6 +31,13 @@ def kind_of(start: bytes) -> str:
     if start[1:4] == b"\x2a\x4d\x18" and start[0] >> 4 == 5:
         return "zstd"  # a skippable frame comes first
     return next((name for magic, name in _MAGIC if start.startswith(magic)), "none")
+
+
+def load_codecs() -> None:
+    """Imports what reads streams, if it is installed. A worker that moves its root finds no module any more."""
+    _zlib()
+    with contextlib.suppress(ImportError):
+        import zstandard  # noqa: F401
 
 
 def _zlib() -> Any:

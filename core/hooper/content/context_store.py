@@ -13,7 +13,8 @@ import hashlib
 import os
 import socket
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -105,20 +106,34 @@ def receive(arguments: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
     The frame H has been read before. `limit`: bytes that the files may have altogether, 0 for any. Returns {rows
     (`hooper.content.listing.Row`, sorted), size (bytes of all files), sent (bytes that came)}.
     """
-    with socket.socket(fileno=os.dup(fds[0])) as sock:
-        sock.setblocking(True)
-        with wire.opened(sock) as stream:
-            enter(arguments)
-            os.umask(0)
-            try:
-                return _Receiving(stream, arguments["limit"]).run()
-            except HooperError as error:
-                _tell(stream, error)
-                raise
-            except OSError as error:
-                raise Internal(
-                    "cannot keep the build context", error.strerror or str(error), "Is there space left on the disk?"
-                ) from error
+    with socket.socket(fileno=os.dup(fds[0])) as sock, _stream_of(sock) as stream:
+        enter(arguments)
+        os.umask(0)
+        try:
+            return _Receiving(stream, arguments["limit"]).run()
+        except HooperError as error:
+            _tell(stream, error)
+            raise
+        except (BrokenPipeError, ConnectionResetError):
+            raise wire.Interrupted(
+                "cannot receive the build context", "the client closed the stream", "Build again."
+            ) from None
+        except OSError as error:
+            raise Internal(
+                "cannot keep the build context", error.strerror or str(error), "Is there space left on the disk?"
+            ) from error
+
+
+@contextmanager
+def _stream_of(sock: socket.socket) -> Iterator[IO[bytes]]:
+    """The stream of a socket. What could not be sent at the end, nobody waits for any more."""
+    sock.setblocking(True)
+    stream = wire.opened(sock)
+    try:
+        yield stream
+    finally:
+        with suppress(OSError):
+            stream.close()
 
 
 def _tell(stream: IO[bytes], error: HooperError) -> None:
@@ -127,7 +142,7 @@ def _tell(stream: IO[bytes], error: HooperError) -> None:
         stream.write(wire.frame(b"F", texts))
         stream.flush()
     except OSError:
-        return  # the client is gone: that is what went wrong, or it does not matter any more
+        return  # the client is gone
 
 
 class _Receiving:

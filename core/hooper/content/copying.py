@@ -28,8 +28,13 @@ def lookup_owner(user: str) -> tuple[int, int]:
     return identity.uid, identity.gid
 
 
-def make_directories(path: bytes, owner: tuple[int, int], parents: tuple[int, int] = (0, 0)) -> bool:
-    """Makes a directory, 0755, and what is missing of the way; `owner` is the last one's. False if it was there.
+def chosen_owner(user: str) -> tuple[int, int]:
+    """uid and gid that --chown or USER mean: as `lookup_owner`, but a number alone is the group's too."""
+    return lookup_owner(f"{user}:{user}" if user.isdigit() else user)
+
+
+def make_directories(path: bytes, owner: tuple[int, int]) -> bool:
+    """Makes a directory, 0755, and what is missing of the way, all for `owner`. False if it was there.
 
     Symlinks lead where they lead within this process's root. InvalidArgument if a part is no directory.
     """
@@ -38,7 +43,7 @@ def make_directories(path: bytes, owner: tuple[int, int], parents: tuple[int, in
         if stat.S_ISDIR(os.stat(path).st_mode):
             return False
     except FileNotFoundError:
-        make_directories(os.path.dirname(path), parents, parents)
+        make_directories(os.path.dirname(path), owner)
         os.mkdir(path)
         os.chmod(path, 0o755)
         os.chown(path, *owner)
@@ -77,8 +82,7 @@ class _Copy:
         self._unpack: bool = arguments["unpack"]
         self._several: bool = arguments["several"] or arguments["parents"]
         chown: str = arguments["chown"]
-        # As Docker has it, a user alone is also the name or number of the group.
-        self._chown = lookup_owner(chown if ":" in chown else f"{chown}:{chown}") if chown else None
+        self._chown = chosen_owner(chown) if chown else None
         owner = self._chown if self._chown or arguments["keep_owner"] else (0, 0)
         mode = parse_mode(arguments["chmod"]) if arguments["chmod"] else None
         self._copier = TreeCopier(owner=owner, mode=mode, replace=True)
@@ -129,7 +133,7 @@ class _Copy:
             target = self._directory() + b"/" + name
         else:
             target = os.path.realpath(self._destination)
-            make_directories(os.path.dirname(target), (0, 0))
+            make_directories(os.path.dirname(target), self._chown or (0, 0))
         if os.path.isdir(target) and not os.path.islink(target):
             raise InvalidArgument(
                 f"cannot copy a file to {os.fsdecode(target)}", "a directory is there", 'End the destination with "/".'

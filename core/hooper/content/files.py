@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from hooper.api.errors import InvalidArgument, NotFound
-from hooper.content.copying import copy_files, looks_like_archive, lookup_owner, make_directories
+from hooper.content.copying import chosen_owner, copy_files, looks_like_archive, lookup_owner, make_directories
 from hooper.content.listing import choose_files, list_tree
 from hooper.content.mounting import enter, open_in_root
 from hooper.content.pack import Output, Packer
@@ -168,5 +168,5 @@ def make_directory(arguments: Mapping[str, Any], fds: Sequence[int]) -> bool:
     New ones belong to `user` ("" is root). InvalidArgument if something else is there.
     """
     enter(arguments)
-    owner = lookup_owner(arguments["user"]) if arguments.get("user") else (0, 0)
-    return make_directories(os.fsencode(arguments["path"]), owner, owner)
+    owner = chosen_owner(arguments["user"]) if arguments.get("user") else (0, 0)
+    return make_directories(os.fsencode(arguments["path"]), owner)

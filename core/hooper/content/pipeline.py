@@ -6,7 +6,9 @@ import hashlib
 import threading
 from queue import Queue
 
-from hooper.content.compression import plain_reader
+from hooper.content.compression import load_codecs, plain_reader
+
+load_codecs()
 
 _AHEAD = 6
 """Chunks (of 1 MiB at most) that may wait to be unpacked."""

@@ -245,7 +245,7 @@ class _Chooser:
         above, pivot, below = path.partition("/./")
         if not pivot:
             above, below = "", path
-        for base in self._bases(above, literal=literal):
+        for base in dict.fromkeys(self._bases(above, literal=literal)):
             self._below_pivot(base, below, literal=literal)
 
     def _bases(self, path: str, *, literal: bool) -> Iterator[bytes]:

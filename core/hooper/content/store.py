@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ from hooper.api.errors import Conflict, DataLoss, InvalidArgument, NotFound
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _GATHER = 1 << 20
 """Bytes that are gathered before a thread hashes and writes them."""
+_SMALL_WRITE = 60.0
+"""Seconds that `put_bytes` surely takes no longer than."""
 
 
 class BlobWriter:
@@ -170,6 +173,20 @@ class ContentStore:
             if writer is not None:
                 writer.close()
 
+    def adopt(self, file: Path, digest: str) -> None:
+        """Moves a complete and verified file here, durably; one that is here already stays, and the file goes."""
+        target = self.path(digest)
+        if target.exists():
+            file.unlink()
+            return
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.rename(file, target)
+        _sync_directory(target.parent)
+
     async def put_bytes(self, data: bytes) -> str:
         """Stores a small blob and returns its digest."""
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
@@ -202,9 +219,18 @@ class ContentStore:
             for entry in found:
                 yield f"sha256:{entry.name}", entry.stat().st_size
 
-    def forget_partial(self) -> None:
-        """Deletes what interrupted writes left, except for those that go on."""
+    def partial(self, digest: str) -> int:
+        """Bytes that an interrupted write left of the blob."""
+        try:
+            return (self._ingest / self._hex(digest)).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def forget_partial(self, older: float = 0.0) -> None:
+        """Deletes what interrupted writes left more than `older` seconds ago, except for those that go on."""
+        now = time.time()
         with os.scandir(self._ingest) as found:
             for entry in found:
-                if entry.name not in self._writing:
+                least = max(older, _SMALL_WRITE) if entry.name.startswith("put-") else older
+                if entry.name not in self._writing and now - entry.stat().st_mtime >= least:
                     os.unlink(entry.path)

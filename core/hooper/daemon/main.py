@@ -95,10 +95,13 @@ async def run(config: Config, pidfile: Path | None = None) -> None:
 
 
 async def _enabled(config: Config, selector: Selector, kind: Kind) -> list[Any]:
+    """Those that the configuration names; "auto" among the names stands for all that need not be named."""
     names: list[str] = config[f"{kind}.enabled"]
-    if names == ["auto"]:
-        return list((await selector.every(kind)).values())
-    return [(await selector.choose(kind, name))[1] for name in names]
+    chosen: dict[str, Any] = await selector.every(kind, automatic=True) if "auto" in names else {}
+    for name in names:
+        if name != "auto" and name not in chosen:
+            chosen[name] = (await selector.choose(kind, name))[1]
+    return list(chosen.values())
 
 
 async def _subscribers(config: Config, selector: Selector) -> list[Subscriber]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from hooper.state.database import Database
@@ -110,9 +110,3 @@ class BuildCache:
         """Forgets these steps, and returns those that there were. Their layers are the collector's."""
         with self._database.transaction():
             return [key for key in keys if self._database.execute("DELETE FROM build_steps WHERE key=?", (key,))]
-
-    def forget_digests(self, chains: Collection[str]) -> None:
-        """Drops the facts about layers that are gone."""
-        with self._database.transaction():
-            for chain in chains:
-                self._database.execute("DELETE FROM build_digests WHERE chain_id=?", (chain,))

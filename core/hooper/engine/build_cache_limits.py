@@ -305,7 +305,6 @@ class CacheLimits:
                 break
         self._measured = -_MEASURE_AGAIN, []
         collected = await self._collector.collect()
-        self._cache.forget_digests(collected.layers)
         if self._log is not None and removed:
             self._log.info("build cache collected", items=len(removed), bytes=collected.space + space)
         return Pruned(removed, collected.space + space)

@@ -20,6 +20,7 @@ from hooper.api.engine import BuildContext
 from hooper.api.errors import InvalidArgument, Unavailable
 from hooper.api.git_url import parse_git_url
 from hooper.content.fetching import without_secrets
+from hooper.engine.build_archives import ReceivedArchives
 from hooper.engine.build_files import BuildFiles, SourceEntry, entries_of
 from hooper.engine.build_kept import TREE, Aside, KeptTrees, temporary
 from hooper.engine.build_sources import Tree
@@ -56,6 +57,7 @@ class Contexts:
         """`limit`: bytes that a context may have, 0 for any."""
         self._workers, self._directory, self._limit = workers, directory, limit
         self.files = BuildFiles(workers)
+        self._archives = ReceivedArchives(directory, self.files)
         self._contexts = KeptTrees(directory / "contexts", "source.local", workers)
         self._downloads = KeptTrees(directory / "downloads", "source.http", workers)
         self._repositories = KeptTrees(directory / "git", "source.git.checkout", workers)
@@ -67,13 +69,16 @@ class Contexts:
     @asynccontextmanager
     async def of_archive(self, archive: int) -> AsyncIterator[Received]:
         """A tar, compressed or not. InvalidArgument, DataLoss for one that is none, or that ends too early."""
-        async with temporary(self._directory) as place:
-            directory = place / TREE
-            entries, size = await self.files.receive(archive, directory, self._limit)
+        async with self._archives.unpacked(archive, self._limit) as (place, entries, size):
+            aside = Aside(place)
             tree = Tree.of_directory(
-                directory, self.files, shown="build context", entries=entries, discard=Aside(place).take
+                place / TREE, self.files, shown="build context", entries=list(entries), discard=aside.take
             )
-            yield Received(directory, tree, files=_count(entries), size=_size(entries), sent=size)
+            try:
+                yield Received(place / TREE, tree, files=_count(entries), size=_size(entries), sent=size)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await aside.put_back()
 
     @asynccontextmanager
     async def of_session(self, session: BuildSession, name: str) -> AsyncIterator[Received]:

@@ -118,13 +118,19 @@ class KeptTrees:
         await self._workers.run("hooper.content.trees:remove_tree", {"path": str(gone)})
 
 
-@asynccontextmanager
-async def temporary(above: Path) -> AsyncIterator[Path]:
-    """A directory with an empty `tree`, for this use alone. A daemon that starts removes what is left of others."""
+def new_place(above: Path) -> Path:
+    """A directory with an empty `tree`, the caller's. A daemon that starts removes what is left of another."""
     place = above / f".own-{secrets.token_hex(8)}"
     (place / TREE).mkdir(parents=True)
     place.chmod(0o700)
     (place / TREE).chmod(0o755)
+    return place
+
+
+@asynccontextmanager
+async def temporary(above: Path) -> AsyncIterator[Path]:
+    """A directory with an empty `tree`, for this use alone."""
+    place = new_place(above)
     try:
         yield place
     finally:

@@ -66,7 +66,8 @@ class BuildLayers:
 
     async def keep_onto(self, key: str, parent: str) -> Layer:
         """What the snapshot `key` changes, as a layer on `parent`, which is not what it was prepared on."""
-        if isinstance(self._storage, Reparenting):
+        # What was prepared on nothing (COPY --link) has not written down what it deleted.
+        if isinstance(self._storage, Reparenting) and (await self._storage.stat(key)).parent:
             return await self._committed(key, parent, await self._storage.diff(key), self._storage)
         return await self._copied(key, parent)
 

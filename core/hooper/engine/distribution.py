@@ -17,6 +17,7 @@ from hooper.api.manifests import (
     choose,
     decode_image,
     digest_of,
+    fits,
     parse_manifest,
     parse_platform,
     platform_name,
@@ -26,7 +27,7 @@ from hooper.api.reference import Reference
 from hooper.api.registry import Credentials, Descriptor, Manifest, Platform, RegistryClient, RegistryDriver
 from hooper.engine import distribution_progress as tell
 from hooper.engine.image_store import ImageStore
-from hooper.engine.layers import KeyedLocks, LayerStore, Lease, chain_ids, open_blob
+from hooper.engine.layers import LEFT_SECONDS, KeyedLocks, LayerStore, Lease, chain_ids, open_blob
 from hooper.engine.transfers import Transfer
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ RegistryFor = Callable[[str], Awaitable[RegistryDriver]]
 """Gives the driver for a registry host."""
 
 _DOWNLOADS = 3
-_LEFT_SECONDS = 3600.0
 _CONFIG_MAX = 16 * 1024 * 1024
 
 
@@ -111,11 +111,16 @@ class Puller:
         """Every tag of the name; the id of the last."""
         async with (await self._registry_for(name.host)).connect(name.host, credentials) as client:
             tags = await client.tags(name.path)
-        image_id = ""
+        image_id, skipped = "", list[str]()
         for tag in tags:
-            image_id = await self.pull(Reference(name.host, name.path, tag), sink, platform, credentials)
+            try:
+                image_id = await self.pull(Reference(name.host, name.path, tag), sink, platform, credentials)
+            except Unsupported as error:
+                skipped.append(tag)
+                await tell.say(sink, f"Skipped: {error.what}: {error.why}", tag)
         if not image_id:
-            raise NotFound(f"{name.familiar} has no tags")
+            why = f"none of {', '.join(skipped)} is an image that can be used here" if skipped else ""
+            raise NotFound(f"{name.familiar} has no tags", why, "Look at the repository in its registry.")
         return image_id
 
     # --- what there is --------------------------------------------------------------------------------
@@ -232,18 +237,27 @@ class Puller:
         digest = transfer.blob.digest
         short = tell.short(digest)
         try:
-            if await transfer.readable():
-                meter = tell.Meter(sink, "Extracting", short, transfer.blob.size)
-                async with transfer.piped(meter) as source:
-                    await self._layers.unpack(diff_id, parent, source)
-                await transfer.arrived.wait()
-            else:
+            if not (await transfer.readable() and await self._unpack_coming(transfer, diff_id, parent, sink)):
                 async with tell.extracting(sink, short) as watch:
                     await self._layers.unpack(diff_id, parent, open_blob(self._content, digest), watch)
         except DataLoss:
             self._layers.forget_blob(digest)
             raise
         await tell.layer(sink, "Pull complete", short)
+
+    async def _unpack_coming(self, transfer: Transfer, diff_id: str, parent: str, sink: ProgressSink) -> bool:
+        """False if what came at first proved to be bad and has been fetched anew."""
+        meter = tell.Meter(sink, "Extracting", tell.short(transfer.blob.digest), transfer.blob.size)
+        try:
+            async with transfer.piped(meter) as source:
+                await self._layers.unpack(diff_id, parent, source)
+            await transfer.arrived.wait()
+        except DataLoss:
+            await transfer.arrived.wait()
+            if transfer.began_anew:
+                return False
+            raise
+        return True
 
     # --- the end --------------------------------------------------------------------------------------
 
@@ -265,13 +279,11 @@ class Puller:
 
 @contextmanager
 def _left_for_another_try(lease: Lease) -> Iterator[None]:
-    """Of a pull that breaks off, what has come stays for a while; an image that is damaged leaves nothing."""
+    """Of a pull that breaks off, what has come and is verified stays for a while."""
     try:
         yield
-    except DataLoss:
-        raise
     except BaseException:
-        lease.leave(_LEFT_SECONDS)
+        lease.leave(LEFT_SECONDS)
         raise
 
 
@@ -285,10 +297,9 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 def _check_platform(remote: RemoteImage, wanted: Platform) -> None:
     image = remote.image
-    if image.architecture in ("", wanted.architecture) and image.os == wanted.os:
-        return
-    actual = platform_name(Platform(os=image.os, architecture=image.architecture, variant=image.variant))
-    raise NotFound(
-        f"image with reference {remote.reference.familiar} was found but does not match the specified platform",
-        f"wanted {platform_name(wanted)}, actual: {actual}",
-    )
+    actual = Platform(os=image.os, architecture=image.architecture, variant=image.variant)
+    if not fits(actual, wanted):
+        raise NotFound(
+            f"image with reference {remote.reference.familiar} was found but does not match the specified platform",
+            f"wanted {platform_name(wanted)}, actual: {platform_name(actual)}",
+        )

@@ -52,11 +52,14 @@ async def extracting(sink: ProgressSink, id: str) -> AsyncIterator[Watch]:
     async with anyio.create_task_group() as group:
 
         async def follow(descriptor: int, scope: anyio.CancelScope) -> None:
-            with scope:
-                meter = Meter(sink, "Extracting", id, os.fstat(descriptor).st_size)
-                while True:
-                    await meter.at(os.lseek(descriptor, 0, os.SEEK_CUR))
-                    await anyio.sleep(_INTERVAL)
+            try:
+                with scope:
+                    meter = Meter(sink, "Extracting", id, os.fstat(descriptor).st_size)
+                    while True:
+                        await meter.at(os.lseek(descriptor, 0, os.SEEK_CUR))
+                        await anyio.sleep(_INTERVAL)
+            finally:
+                os.close(descriptor)  # here, for a task that is cancelled may look at it once more
 
         @contextmanager
         def watch(descriptor: int) -> Iterator[None]:
@@ -66,7 +69,6 @@ async def extracting(sink: ProgressSink, id: str) -> AsyncIterator[Watch]:
                 yield
             finally:
                 scope.cancel()
-                os.close(duplicate)
 
         try:
             yield watch

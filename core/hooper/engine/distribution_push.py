@@ -90,7 +90,8 @@ class Pusher:
         parsed = parse_manifest(manifest, tag.familiar)
         assert isinstance(parsed, ImageManifest)
         await self._push_blobs(client, tag, parsed, layers, sink)
-        await client.push_manifest(tag.path, tag.tag, manifest)
+        if not await client.has_manifest(tag.path, tag.tag, manifest.descriptor.digest):
+            await client.push_manifest(tag.path, tag.tag, manifest)
         await self.record(tag, image_id, manifest)
         digest, size = manifest.descriptor.digest, len(manifest.content)
         await tell.say(sink, f"{tag.tag}: digest: {digest} size: {size}")
@@ -119,6 +120,11 @@ class Pusher:
         if isinstance(parsed, Index):
             return [found for entry in parsed.manifests for found in self._kept(entry.digest)]
         return [(Manifest(Descriptor(parsed.media_type, digest, len(content)), content), parsed)]
+
+    async def manifest(self, image_id: str) -> Manifest:
+        """The manifest that the image came with, or else one that is made now."""
+        layers = self._layers.ancestry(self._images.summary(image_id).chain)
+        return self._original(image_id, layers) or await self.make(image_id, layers)
 
     async def make(
         self, image_id: str, layers: Sequence[Layer], annotations: dict[str, str] | None = None

@@ -48,6 +48,7 @@ from hooper.state.lock import RootLock
 
 if TYPE_CHECKING:
     from hooper.engine.moving import MovingService
+    from hooper.engine.stored_content import StoredContent
 
 
 class LocalEngine(Engine):
@@ -78,6 +79,13 @@ class LocalEngine(Engine):
         from hooper.engine.moving import MovingService
 
         return MovingService(self.core, self.containers, self._init_layers, self._database, self.system.engine_id)
+
+    @cached_property
+    def content(self) -> StoredContent:
+        """Made when it is first used."""
+        from hooper.engine.stored_content import StoredContent
+
+        return StoredContent(self.images)
 
     async def recover_moves(self) -> set[str]:
         """Finishes or undoes moves that an earlier daemon left; ids of containers that wait for their commit."""
@@ -215,6 +223,7 @@ async def _assemble(
         collector,
         log,
     )
+    images.store.short_names = ShortNames(selector.config["registry.search"], selector.config["registry.short_names"])
     core = Core(
         host=host,
         storage=storage,
@@ -278,8 +287,10 @@ async def _assemble(
 
 
 async def _builders(selector: Selector) -> Callable[[BuildRequest], Awaitable[Builder]]:
-    """Finds the builder of a request. The configured one must work now; others are made when they are asked for."""
-    opened: dict[str, Builder] = {"": (await selector.choose(Kind.BUILDER))[1]}
+    """Finds the builder of a request. One that the configuration names must work now, others when they are wanted."""
+    opened: dict[str, Builder] = {}
+    if selector.config["builder.driver"] != "auto":
+        opened[""] = (await selector.choose(Kind.BUILDER))[1]
 
     async def builder_for(request: BuildRequest) -> Builder:
         name = request.builder or selector.claiming(Kind.BUILDER, "recipe", request.recipe)

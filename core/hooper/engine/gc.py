@@ -12,7 +12,7 @@ import msgspec
 from hooper.api.errors import Conflict, DataLoss, NotFound
 from hooper.api.manifests import Index
 from hooper.api.storage import SnapshotKind, StorageDriver
-from hooper.engine.layers import LEFT
+from hooper.engine.layers import LEFT, LEFT_SECONDS
 from hooper.state.database import Database
 
 if TYPE_CHECKING:
@@ -23,6 +23,10 @@ _IS_GARBAGE = """NOT EXISTS (SELECT 1 FROM layers WHERE parent=l.chain_id)
     AND NOT EXISTS (SELECT 1 FROM images WHERE chain_id=l.chain_id)
     AND NOT EXISTS (SELECT 1 FROM build_steps WHERE chain_id=l.chain_id)
     AND NOT EXISTS (SELECT 1 FROM leases WHERE kind='layer' AND name=l.chain_id)"""
+
+
+KEPT = "kept:"
+"""Begins the owner of a lease that lasts until it is released; the rest of it says who."""
 
 
 class Collected(NamedTuple):
@@ -51,17 +55,19 @@ class Collector:
 
     def forget_leases(self) -> None:
         """For a daemon that starts: whoever held them is gone. What was left on purpose stays its time."""
-        self._database.execute(f"DELETE FROM leases WHERE owner NOT LIKE '{LEFT}%'")
+        self._database.execute(f"DELETE FROM leases WHERE owner NOT LIKE '{LEFT}%' AND owner NOT LIKE '{KEPT}%'")
 
     def forget_left(self) -> None:
-        """Ends the leases on what failed work left for a later try, before their time."""
+        """Ends the leases on what failed work left for a later try, before their time, and drops partial blobs."""
         self._database.execute(f"DELETE FROM leases WHERE owner LIKE '{LEFT}%'")
+        self._content.forget_partial()
 
     def _forget_expired(self) -> None:
         self._database.execute(
             f"DELETE FROM leases WHERE owner LIKE '{LEFT}%' AND CAST(substr(owner, {len(LEFT) + 1}) AS INTEGER) < ?",
             (time.time(),),
         )
+        self._content.forget_partial(LEFT_SECONDS)
 
     async def collect(self) -> Collected:
         """Removes every layer and blob that nothing refers to. Several calls at once take turns."""
@@ -113,10 +119,11 @@ class Collector:
                 await self._drop_derived(chain)
             await self._storage.remove(chain)
         except NotFound:
-            return True
+            pass
         except Conflict:
             self._database.execute("INSERT OR IGNORE INTO layers VALUES (?,?,?,?,?)", row)
             return False
+        self._database.execute("DELETE FROM build_digests WHERE chain_id=?", (chain,))
         return True
 
     def _sweep_blobs(self) -> tuple[list[str], int]:

@@ -13,6 +13,7 @@ from hooper.api.manifests import decode_image
 from hooper.api.model import Image, ImageSummary
 from hooper.api.reference import Reference
 from hooper.engine import clock
+from hooper.engine.short_names import ShortNames, candidates
 from hooper.state.database import Database
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class ImageStore:
     def __init__(self, database: Database, content: ContentStore) -> None:
         self.database, self.content = database, content
         self._decoded: dict[str, Image] = {}
+        self.short_names = ShortNames()
 
     # --- reading --------------------------------------------------------------------------------------
 
@@ -98,6 +100,9 @@ class ImageStore:
             reference = Reference.parse(name).with_default_tag()
             if image_id := self.lookup(reference):
                 return image_id, reference
+            for other in candidates(name, self.short_names.places):
+                if image_id := self.lookup(other.with_default_tag()):
+                    return image_id, other.with_default_tag()
             if not _HEX.match(name):
                 raise no_such_image(reference.familiar)
         return self._by_prefix(name, bare), None

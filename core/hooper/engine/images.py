@@ -22,9 +22,9 @@ from hooper.api.manifests import (
 )
 from hooper.api.model import History, Image, ImageSummary
 from hooper.api.reference import Reference
-from hooper.api.registry import Credentials, Descriptor, Platform
+from hooper.api.registry import Credentials, Descriptor, Platform, SearchResult
 from hooper.api.storage import StorageDriver
-from hooper.engine import clock, filters, image_filters
+from hooper.engine import clock, filters, image_filters, searching
 from hooper.engine.archives import Saver
 from hooper.engine.archives_load import Loader
 from hooper.engine.changes import apply_changes
@@ -115,7 +115,7 @@ class ImageService(Images):
         all_tags: bool = False,
         credentials: Credentials | None = None,
     ) -> str:
-        parsed = Reference.parse(reference)
+        parsed, credentials = await self._meant(reference, credentials, all_tags=all_tags)
         if all_tags and not parsed.tag and not parsed.digest:
             image_id = await self.puller.pull_all(parsed, progress, platform, credentials)
         else:
@@ -123,6 +123,33 @@ class ImageService(Images):
             image_id = await self.puller.pull(parsed, progress, platform, credentials)
         self._tell("pull", image_id, parsed.familiar)
         return image_id
+
+    async def _meant(
+        self, text: str, credentials: Credentials | None, *, all_tags: bool
+    ) -> tuple[Reference, Credentials | None]:
+        """The reference that a name to be pulled means. A client's credentials are for the registry that it thinks
+        of at a short name, which is Docker Hub, and go to no other."""
+        given = Reference.parse(text)
+
+        def for_host(host: str) -> Credentials | None:
+            return credentials if host == given.host else None
+
+        async def look(reference: Reference) -> object:
+            async with self.puller.connected(reference, for_host(reference.host)) as client:
+                if all_tags and not (reference.tag or reference.digest):
+                    return await client.tags(reference.path)
+                wanted = reference.with_default_tag()
+                return await client.resolve(wanted.path, wanted.digest or wanted.tag)
+
+        found = await self.store.short_names.find(text, look)
+        return found, for_host(found.host)
+
+    async def search(
+        self, term: str, *, limit: int = 25, filters: Filters | None = None, credentials: Credentials | None = None
+    ) -> Sequence[SearchResult]:
+        return await searching.search(
+            term, limit, filters or {}, credentials, self._registry_for, self.store.short_names.places
+        )
 
     async def push(self, reference: str, progress: ProgressSink, *, credentials: Credentials | None = None) -> None:
         parsed = Reference.parse(reference)

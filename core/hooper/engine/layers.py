@@ -77,6 +77,8 @@ class KeyedLocks:
 
 LEFT = "left-until:"
 """Begins the owner of a lease that its owner left; the time follows, in seconds since the epoch."""
+LEFT_SECONDS = 3600.0
+"""How long what failed work left is kept for a later try."""
 
 
 class Lease:

@@ -30,6 +30,8 @@ class Transfer:
         self._content = content
         self._writer: BlobWriter | None = None
         self._moved = anyio.Event()
+        self.began_anew = False
+        """What came first was bad, and whoever has read it has to read all again once the blob is there."""
 
     def finish(self) -> None:
         self.arrived.set()
@@ -40,26 +42,26 @@ class Transfer:
         moved.set()
 
     async def fetch(self, client: RegistryClient, repository: str, meter: Meter) -> None:
-        """Goes on from where an earlier try broke off; what that left is dropped if it proves to be bad."""
-        if await self._attempt(client, repository, meter):
-            return
-        await self._attempt(client, repository, meter)
+        """Goes on from where an earlier try broke off. What proves to be bad is dropped and fetched once more from the
+        beginning: what an earlier try left, and what this one got."""
+        for last in (False, False, True):
+            resumed = self._content.partial(self.blob.digest) > 0
+            try:
+                await self._attempt(client, repository, meter)
+                return
+            except DataLoss:
+                if last or (self.began_anew and not resumed):
+                    raise
+                self._writer, self.began_anew = None, self.began_anew or not resumed
+                self._move()
 
-    async def _attempt(self, client: RegistryClient, repository: str, meter: Meter) -> bool:
-        resumed = False
-        try:
-            async with self._content.writer(self.blob.digest, self.blob.size) as writer:
-                resumed = writer.offset > 0
-                self._writer = None if resumed else writer
-                async with client.fetch(repository, self.blob, writer.offset) as chunks:
-                    await self._write(writer, chunks, meter)
-                if writer.offset == self.blob.size:
-                    self._writer = None  # its file is about to be verified and renamed
-        except DataLoss:
-            if resumed:
-                return False
-            raise
-        return True
+    async def _attempt(self, client: RegistryClient, repository: str, meter: Meter) -> None:
+        async with self._content.writer(self.blob.digest, self.blob.size) as writer:
+            self._writer = None if writer.offset or self.began_anew else writer
+            async with client.fetch(repository, self.blob, writer.offset) as chunks:
+                await self._write(writer, chunks, meter)
+            if writer.offset == self.blob.size:
+                self._writer = None  # its file is about to be verified and renamed
 
     async def _write(self, writer: BlobWriter, chunks: AsyncIterator[bytes], meter: Meter) -> None:
         pending = bytearray()
@@ -124,7 +126,7 @@ class Transfer:
         try:
             with scope:
                 sent = 0
-                while sent < self.blob.size:
+                while sent < self.blob.size and not self.began_anew:
                     count = self._available() - sent
                     if count <= 0:
                         await self._moved.wait()

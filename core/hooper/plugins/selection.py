@@ -90,10 +90,12 @@ class Selector:
             if record.usable
         ]
 
-    async def every(self, kind: Kind) -> dict[str, Any]:
-        """All drivers of a kind that work here, opened, by name."""
+    async def every(self, kind: Kind, *, automatic: bool = False) -> dict[str, Any]:
+        """All drivers of a kind that work here, opened, by name; `automatic`: without those that must be named."""
         found = {}
         for record in self.table.of(kind):
+            if automatic and record.spec.priority < 0:
+                continue
             if record.usable and (driver := await self.attempt(record)) is not None:
                 found[record.spec.name] = driver
         return found

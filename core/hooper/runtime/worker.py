@@ -71,8 +71,7 @@ def _result(call: p.Call, fds: Sequence[int]) -> p.Message:
         return p.Return(value=msgspec.msgpack.encode(value))
     except Exception as error:
         if not isinstance(error, HooperError):
-            import traceback
-
-            traceback.print_exception(error, file=sys.stderr)
+            # Without the module traceback, which cannot be imported once the worker has moved its root.
+            sys.__excepthook__(type(error), error, error.__traceback__)
             sys.stderr.flush()
         return p.Failed(error=to_wire(error))

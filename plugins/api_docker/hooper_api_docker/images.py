@@ -30,10 +30,28 @@ async def history(engine: Engine, request: Request, name: str) -> Response:
 
 
 async def search(engine: Engine, request: Request) -> Response:
-    raise Unsupported(
-        "cannot search for images",
-        "the distribution protocol has no search",
-        "Search on the registry's web page, then pull by name.",
+    query = request.query
+    term = query.text("term")
+    if not term:
+        raise InvalidArgument("cannot search", "the parameter term is missing")
+    found = await engine.images.search(
+        term,
+        limit=query.number("limit", 0) or _SEARCH_LIMIT,
+        filters=query.filters(),
+        credentials=registry_auth(request),
+    )
+    return Response(
+        200,
+        [
+            {
+                "name": one.name,
+                "description": one.description,
+                "star_count": one.stars,
+                "is_official": one.official,
+                "is_automated": one.automated,
+            }
+            for one in found
+        ],
     )
 
 

@@ -36,7 +36,7 @@ def normalized(platform: str) -> Platform:
 
 
 def predefined(target: str, host: str, stage: str) -> dict[str, str]:
-    """TARGETPLATFORM and its like. Platforms are "os/architecture[/variant]"; `stage` is that of --target, or ""."""
+    """TARGETPLATFORM and its like. Platforms are "os/architecture[/variant]"; `stage` is the target's name, or ""."""
     values: dict[str, str] = {}
     for prefix, text in (("BUILD", host), ("TARGET", target or host)):
         platform = normalized(text)

@@ -54,7 +54,9 @@ class _Work:
         given = dict(request.build_args)
         if request.source_date_epoch is not None:
             given.setdefault(_EPOCH, str(request.source_date_epoch))
-        self.arguments = Arguments(given, predefined(request.platform, services.host_platform, request.target))
+        names = [step.name for step in recipe.instructions if isinstance(step, ins.From)]
+        target = request.target or (names[-1] if names else "")
+        self.arguments = Arguments(given, predefined(request.platform, services.host_platform, target))
         self.planner = Planner(recipe, request, services, self.arguments)
 
     @classmethod

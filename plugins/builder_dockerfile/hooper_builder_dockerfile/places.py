@@ -76,15 +76,16 @@ class Places:
 
     async def resolve(self, wanted: Iterable[tuple[Wanted, Blame]]) -> None:
         """Finds out what these are. Raises the error of the first that fails, and lets go of the others."""
-        failed: list[HooperError] = []
+        failed: list[Exception] = []
         missing = {name: blame for name, blame in wanted if name not in self._found}
         async with anyio.create_task_group() as tasks:
 
             async def find(name: Wanted, blame: Blame) -> None:
                 try:
                     self._found[name] = await self._find(name)
-                except HooperError as error:
-                    failed.append(blame(error))
+                except Exception as error:
+                    # Raised below: out of here it would be one of a group.
+                    failed.append(blame(error) if isinstance(error, HooperError) else error)
                     tasks.cancel_scope.cancel()
 
             for name, blame in missing.items():

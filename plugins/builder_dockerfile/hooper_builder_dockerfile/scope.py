@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from hooper.api.build_graph import ImageSource, Node, Scratch
+from hooper.api.build_graph import ImageSource, Node
 from hooper.api.builder import ResolvedImage
 from hooper.api.model import ImageConfig
 from hooper.api.registry import Platform
@@ -88,6 +88,6 @@ class Scope:
 
     def finished(self) -> ImageConfig:
         """The configuration of an image of this. One of a stage that does nothing is its base's."""
-        if not self.changed and not isinstance(self.node, Scratch):
+        if not self.changed and self.base is not None:
             return self.config
         return msgspec.structs.replace(self.config, env=self.variables())

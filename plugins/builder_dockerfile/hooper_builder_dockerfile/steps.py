@@ -74,9 +74,8 @@ class StepPlanner:
         configured = configure(step, self._scope)
         if configured is None:
             raise Fault(f"{step.shown} cannot stand here", "Begin a stage with FROM.")
-        created_by = self._scope.nothing_run(configured[1])
-        self._scope.config = configured[0]
-        return created_by
+        self._scope.config, words = configured
+        return self._scope.nothing_run(words)
 
     def _declare(self, step: ins.Arg) -> str:
         arguments, scope = self._arguments, self._scope

@@ -46,6 +46,8 @@ class Authenticator:
         self._credentials = credentials or Credentials()
         self._challenge: Challenge | None = None
         self._tokens: dict[tuple[str, ...], tuple[str, float]] = {}
+        self._wider: dict[tuple[str, ...], tuple[str, ...]] = {}
+        """Scopes that the registry wants beside those that a request needs by the specification."""
         self._lock = anyio.Lock()
 
     @property
@@ -65,7 +67,7 @@ class Authenticator:
         if self._challenge.scheme == "basic":
             return {"Authorization": self._basic()} if self._credentials.username else {}
         try:
-            token = await self._token(tuple(sorted(scopes)))
+            token = await self._token(_key(scopes))
         except Unauthorized:
             if self.anonymous:
                 return {}
@@ -82,14 +84,17 @@ class Authenticator:
         sent = response.request.headers.get("authorization", "")
         if self._challenge.scheme == "basic":
             return bool(self._credentials.username) and not sent
-        key = tuple(sorted(scopes))
+        key = _key(scopes)
         if key in self._tokens and sent == f"Bearer {self._tokens[key][0]}":
             del self._tokens[key]
+        asked = set(self._challenge.parameters.get("scope", "").split())
+        if wider := asked - {scope for scope in asked if _covered(scope, key)}:
+            self._wider[key] = tuple(sorted({*self._wider.get(key, ()), *wider}))
         return True
 
     async def login(self) -> str:
         """Proves the credentials after a challenge; an identity token if the server gives one."""
-        if self._challenge is None or self._challenge.scheme != "bearer":
+        if self._challenge is None or self._challenge.scheme != "bearer" or self._credentials.registry_token:
             return ""
         token = await self._fetch((), offline=True)
         return token.refresh_token
@@ -103,35 +108,54 @@ class Authenticator:
             known = self._tokens.get(scopes)
             if known and known[1] > time.monotonic():
                 return known[0]
-            token = await self._fetch(scopes)
+            token = await self._fetch((*scopes, *self._wider.get(scopes, ())))
             text = token.token or token.access_token
             life = max(token.expires_in, _DEFAULT_LIFE) - _MARGIN
             self._tokens[scopes] = (text, time.monotonic() + life)
             return text
 
     async def _fetch(self, scopes: tuple[str, ...], *, offline: bool = False) -> Token:
-        assert self._challenge is not None
         realm = self._realm()
-        fields = [("service", self._challenge.parameters.get("service", ""))]
         if self._credentials.identity_token:
-            form = [*fields, ("scope", " ".join(scopes)), ("client_id", CLIENT_ID), ("grant_type", "refresh_token")]
-            form.append(("refresh_token", self._credentials.identity_token))
-            response = await self._transport.send("POST", realm, form=[pair for pair in form if pair[1]])
+            response = await self._traded(realm, scopes)
         else:
-            query = [*fields, *(("scope", scope) for scope in scopes)]
-            headers = {}
-            if self._credentials.username:
-                query.append(("account", self._credentials.username))
-                headers["Authorization"] = self._basic()
-            if offline:
-                query += [("offline_token", "true"), ("client_id", CLIENT_ID)]
-            url = realm.copy_merge_params([pair for pair in query if pair[1]])
-            response = await self._transport.send("GET", url, headers=headers)
+            response = await self._asked(realm, scopes, offline=offline)
         return self._read(response)
+
+    async def _traded(self, realm: httpx.URL, scopes: tuple[str, ...]) -> httpx.Response:
+        """By the OAuth 2 form: an identity token for an access token."""
+        form = [
+            ("service", self._service),
+            ("scope", " ".join(scopes)),
+            ("client_id", CLIENT_ID),
+            ("grant_type", "refresh_token"),
+            ("refresh_token", self._credentials.identity_token),
+        ]
+        return await self._transport.send("POST", realm, form=[pair for pair in form if pair[1]])
+
+    async def _asked(self, realm: httpx.URL, scopes: tuple[str, ...], *, offline: bool) -> httpx.Response:
+        query = [("service", self._service), *(("scope", scope) for scope in scopes)]
+        headers = {}
+        if self._credentials.username:
+            query.append(("account", self._credentials.username))
+            headers["Authorization"] = self._basic()
+        if offline:
+            query += [("offline_token", "true"), ("client_id", CLIENT_ID)]
+        url = realm
+        for name, value in query:
+            url = url.copy_add_param(name, value) if value else url
+        return await self._transport.send("GET", url, headers=headers)
+
+    @property
+    def _service(self) -> str:
+        return self._challenge.parameters.get("service", "") if self._challenge else ""
 
     def _realm(self) -> httpx.URL:
         assert self._challenge is not None
-        realm = self._transport.base.join(self._challenge.parameters["realm"])
+        try:
+            realm = self._transport.base.join(self._challenge.parameters["realm"])
+        except ValueError as error:
+            raise Unavailable(f"the registry {self._host} names no token server", str(error)) from error
         if not self.anonymous and self._transport.base.scheme == "https" and realm.scheme != "https":
             raise Unauthorized(
                 f"the credentials for {self._host} were not sent",
@@ -157,3 +181,14 @@ class Authenticator:
         if not (token.token or token.access_token):
             raise Unavailable(f"the token server of {self._host} gave no token", "its answer has none")
         return token
+
+
+def _key(scopes: Sequence[str]) -> tuple[str, ...]:
+    return tuple(sorted(scopes))
+
+
+def _covered(scope: str, known: Sequence[str]) -> bool:
+    """Whether a scope ("TYPE:NAME:ACTION,…") asks for nothing that the known ones do not."""
+    name, _, actions = scope.rpartition(":")
+    granted = {a for one in known if one.rpartition(":")[0] == name for a in one.rpartition(":")[2].split(",")}
+    return set(actions.split(",")) <= granted

@@ -2,294 +2,255 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import msgspec
-
-from hooper.api.errors import (
-    DataLoss,
-    Forbidden,
-    HooperError,
-    InvalidArgument,
-    NotFound,
-    Unauthorized,
-    Unavailable,
-    Unsupported,
-)
+from hooper.api.errors import DataLoss, HooperError, NotFound, Unauthorized, Unavailable
 from hooper.api.manifests import ACCEPTED, Index, digest_of
 from hooper.api.reference import Reference, is_digest
-from hooper.api.registry import Credentials, Descriptor, Manifest, RegistryClient
-from hooper_registry_http.auth import Authenticator
+from hooper.api.registry import Credentials, Descriptor, Manifest, RegistryClient, SearchResult
 from hooper_registry_http.config import HttpConfig
-from hooper_registry_http.transport import Backoff, Transport, may_pass, unavailable
+from hooper_registry_http.download import Download
+from hooper_registry_http.endpoint import Endpoint
+from hooper_registry_http.failures import check
+from hooper_registry_http.routes import Route, check_blocked, routes
+from hooper_registry_http.scopes import delete, pull, push
+from hooper_registry_http.upload import Upload
 
 if TYPE_CHECKING:
     import httpx
 
+T = TypeVar("T")
 _MANIFEST_MAX = 4 * 1024 * 1024
-_REDIRECTS = 5
+_MIRROR_RETRIES = 1
+_PAGES = 10_000
 
 
 class HttpClient(RegistryClient):
-    """One conversation: connections, scheme and tokens are found out at the first request and kept."""
+    """One conversation; a place that does not answer is not asked again in it."""
 
     def __init__(self, host: str, credentials: Credentials | None, config: HttpConfig) -> None:
         self.host, self._credentials, self.config = host, credentials, config
-        self._opened: tuple[Transport, Authenticator] | None = None
+        self._endpoints: dict[tuple[str, str], Endpoint] = {}
+        self._given: dict[str, int] = {}
+        """By blob: how often it was fetched from its beginning. Who does so again found it damaged."""
 
     async def aclose(self) -> None:
-        if self._opened:
-            await self._opened[0].aclose()
+        for endpoint in self._endpoints.values():
+            await endpoint.aclose()
+
+    # --- pulling --------------------------------------------------------------------------------------
 
     async def resolve(self, repository: str, reference: str) -> Manifest:
+        return await self._anywhere(
+            repository, lambda endpoint, there: self._resolve(endpoint, there, repository, reference)
+        )
+
+    async def _resolve(self, endpoint: Endpoint, there: str, repository: str, reference: str) -> Manifest:
         name = self._name(repository, reference)
-        response = await self._get_manifest(repository, reference)
+        response = await self._get_manifest(endpoint, there, reference)
         if response.status_code == 404:
             raise NotFound(f"manifest for {name} not found", "manifest unknown", "Check the name and the tag.")
-        self._check(response, (200,), repository, name)
+        self._check(endpoint, response, (200,), repository, name)
         content = response.content
-        digest = digest_of(content)
         if len(content) > _MANIFEST_MAX:
             raise DataLoss(f"the manifest of {name} is larger than {_MANIFEST_MAX} bytes")
-        if is_digest(reference) and reference.startswith("sha256:") and reference != digest:
-            raise DataLoss(f"the manifest of {name} is damaged", f"its digest is {digest}", "Push the image again.")
+        _verify(content, reference if is_digest(reference) else "", name)
+        _verify(content, response.headers.get("docker-content-digest", ""), name)
         media_type = response.headers.get("content-type", "").partition(";")[0].strip()
-        return Manifest(Descriptor(media_type, digest, len(content)), content)
+        return Manifest(Descriptor(media_type, digest_of(content), len(content)), content)
 
-    async def _get_manifest(self, repository: str, reference: str) -> httpx.Response:
+    @staticmethod
+    async def _get_manifest(endpoint: Endpoint, there: str, reference: str) -> httpx.Response:
         headers = {"Accept": ", ".join(ACCEPTED)}
-        return await self._request("GET", f"/v2/{repository}/manifests/{reference}", (pull(repository),), headers)
+        return await endpoint.request("GET", f"/v2/{there}/manifests/{reference}", (pull(there),), headers)
 
     @asynccontextmanager
     async def fetch(self, repository: str, blob: Descriptor, offset: int = 0) -> AsyncIterator[AsyncIterator[bytes]]:
-        download = _Download(self, repository, blob, offset)
+        places = [(self._endpoint(route), route.repository) for route in self._routes(repository)]
+        places = [place for place in places if place[0].failure is None] or places[-1:]
+        if not offset:
+            times = self._given[blob.digest] = self._given.get(blob.digest, -1) + 1
+            turn = times % len(places)
+            places = places[turn:] + places[:turn]
+        download = Download(places, self._name(repository), blob, offset)
         try:
             yield download.chunks()
         finally:
             await download.aclose()
 
-    async def open_blob(self, repository: str, blob: Descriptor, offset: int) -> httpx.Response:
-        """A streamed answer with the blob from `offset` on, or all of it (status 200)."""
-        headers = {"Range": f"bytes={offset}-"} if offset else {}
-        url = f"/v2/{repository}/blobs/{blob.digest}"
-        response = await self._request("GET", url, (pull(repository),), headers, stream=True)
-        if response.status_code not in (200, 206):
-            await response.aread()
-            await response.aclose()
-            self._check(response, (), repository, f"blob {blob.digest} of {self._name(repository)}")
-        return response
-
-    async def has_blob(self, repository: str, digest: str) -> bool:
-        response = await self._request("HEAD", f"/v2/{repository}/blobs/{digest}", (push(repository),))
-        if response.status_code == 404:
-            return False
-        self._check(response, (200,), repository, f"blob {digest}", pushing=True)
-        return True
-
-    async def mount_blob(self, repository: str, digest: str, source: str) -> bool:
-        scopes = (push(repository), pull(source))
-        path = f"/v2/{repository}/blobs/uploads/?mount={digest}&from={source}"
-        response = await self._request("POST", path, scopes)
-        if response.status_code == 202 and "location" in response.headers:
-            await self._request("DELETE", response.headers["location"], scopes)
-        return response.status_code == 201
-
-    async def push_blob(self, repository: str, blob: Descriptor, read: Callable[[int], AsyncIterator[bytes]]) -> None:
-        """In one PUT, which a registry takes whole or not at all: a failed one starts from the beginning."""
-        name = f"blob {blob.digest} to {self._name(repository)}"
-        for _ in range(1 + self.config.retries):
-            opened = await self._request("POST", f"/v2/{repository}/blobs/uploads/", (push(repository),))
-            self._check(opened, (202,), repository, name, pushing=True)
-            location = opened.headers.get("location", "")
-            target = f"{location}{'&' if '?' in location else '?'}digest={blob.digest}"
-            headers = {"Content-Type": "application/octet-stream", "Content-Length": str(blob.size)}
-            response = await self._request("PUT", target, (push(repository),), headers, content=lambda: read(0))
-            if response.status_code != 404:
-                break
-        if response.status_code == 400 and "DIGEST_INVALID" in response.text:
-            raise DataLoss(f"cannot push {name}", "it arrived damaged", "Try again; check the disk and the memory.")
-        self._check(response, (201, 204), repository, name, pushing=True)
-
-    async def push_manifest(self, repository: str, reference: str, manifest: Manifest) -> None:
-        headers = {"Content-Type": manifest.descriptor.media_type}
-        path = f"/v2/{repository}/manifests/{reference}"
-        response = await self._request("PUT", path, (push(repository),), headers, content=manifest.content)
-        self._check(response, (200, 201, 202), repository, self._name(repository, reference), pushing=True)
-
     async def tags(self, repository: str) -> Sequence[str]:
-        found: list[str] = []
-        path: str | None = f"/v2/{repository}/tags/list"
-        while path:
-            response = await self._request("GET", path, (pull(repository),))
-            self._check(response, (200,), repository, f"tags of {self._name(repository)}")
-            found += self._decode(response, dict[str, Any]).get("tags") or ()
-            path = response.links.get("next", {}).get("url")
-        return found
+        async def ask(endpoint: Endpoint, there: str) -> list[str]:
+            pages = self._pages(
+                endpoint, there, repository, f"/v2/{there}/tags/list", f"tags of {self._name(repository)}"
+            )
+            return [tag async for page in pages for tag in page.get("tags") or ()]
 
-    async def delete(self, repository: str, reference: str) -> None:
-        path = f"/v2/{repository}/manifests/{reference}"
-        response = await self._request("DELETE", path, (f"repository:{repository}:delete,pull,push",))
-        self._check(response, (200, 202), repository, self._name(repository, reference), pushing=True)
+        return await self._anywhere(repository, ask)
 
     async def referrers(self, repository: str, digest: str) -> Sequence[Descriptor]:
         """By the API, or else by the tag that stands in for it (distribution-spec, "Referrers Tag Schema")."""
-        response = await self._request("GET", f"/v2/{repository}/referrers/{digest}", (pull(repository),))
-        if response.status_code != 200:
-            response = await self._get_manifest(repository, digest.replace(":", "-"))
-            if response.status_code == 404:
-                return ()
-        self._check(response, (200,), repository, f"referrers of {digest}")
-        index: Index = self._decode(response, Index)
-        return index.manifests
+
+        async def ask(endpoint: Endpoint, there: str) -> Sequence[Descriptor]:
+            path, found = f"/v2/{there}/referrers/{digest}", list[Descriptor]()
+            for _ in range(_PAGES):
+                response = await endpoint.request("GET", path, (pull(there),))
+                if response.status_code != 200:
+                    response = await self._get_manifest(endpoint, there, digest.replace(":", "-"))
+                    if response.status_code == 404:
+                        return ()
+                self._check(endpoint, response, (200,), repository, f"referrers of {digest}")
+                index: Index = endpoint.decode(response, Index)
+                found += index.manifests
+                path = response.links.get("next", {}).get("url", "")
+                if not path:
+                    break
+            return found
+
+        return await self._anywhere(repository, ask)
+
+    async def _pages(
+        self, endpoint: Endpoint, there: str, repository: str, path: str, what: str
+    ) -> AsyncIterator[dict[str, Any]]:
+        for _ in range(_PAGES):
+            response = await endpoint.request("GET", path, (pull(there),))
+            self._check(endpoint, response, (200,), repository, what)
+            yield endpoint.decode(response, dict[str, Any])
+            path = response.links.get("next", {}).get("url", "")
+            if not path:
+                return
+
+    # --- pushing --------------------------------------------------------------------------------------
+
+    async def has_blob(self, repository: str, digest: str) -> bool:
+        endpoint, there = self._itself(repository)
+        response = await endpoint.request("HEAD", f"/v2/{there}/blobs/{digest}", (push(there),))
+        if response.status_code == 404:
+            return False
+        self._check(endpoint, response, (200,), repository, f"blob {digest}", pushing=True)
+        return True
+
+    async def has_manifest(self, repository: str, reference: str, digest: str) -> bool:
+        endpoint, there = self._itself(repository)
+        headers = {"Accept": ", ".join(ACCEPTED)}
+        response = await endpoint.request("HEAD", f"/v2/{there}/manifests/{reference}", (push(there),), headers)
+        return response.status_code == 200 and response.headers.get("docker-content-digest") == digest
+
+    async def mount_blob(self, repository: str, digest: str, source: str) -> bool:
+        endpoint, there = self._itself(repository)
+        other, origin = self._itself(source)
+        if other is not endpoint:
+            return False
+        scopes = (push(there), pull(origin))
+        path = f"/v2/{there}/blobs/uploads/?mount={digest}&from={origin}"
+        response = await endpoint.request("POST", path, scopes)
+        if response.status_code == 202 and "location" in response.headers:
+            await endpoint.request("DELETE", response.headers["location"], scopes)
+        return response.status_code == 201
+
+    async def push_blob(self, repository: str, blob: Descriptor, read: Callable[[int], AsyncIterator[bytes]]) -> None:
+        endpoint, there = self._itself(repository)
+        await Upload(endpoint, there, self._name(repository), blob, read).run()
+
+    async def push_manifest(self, repository: str, reference: str, manifest: Manifest) -> None:
+        endpoint, there = self._itself(repository)
+        headers = {"Content-Type": manifest.descriptor.media_type}
+        path = f"/v2/{there}/manifests/{reference}"
+        response = await endpoint.request("PUT", path, (push(there),), headers, content=manifest.content)
+        name = self._name(repository, reference)
+        self._check(endpoint, response, (200, 201, 202), repository, name, pushing=True)
+
+    async def delete(self, repository: str, reference: str) -> None:
+        endpoint, there = self._itself(repository)
+        response = await endpoint.request("DELETE", f"/v2/{there}/manifests/{reference}", (delete(there),))
+        self._check(endpoint, response, (200, 202), repository, self._name(repository, reference), pushing=True)
+
+    # --- the registry itself --------------------------------------------------------------------------
 
     async def check_login(self) -> str:
-        response = await self._request("GET", "/v2/", ())
+        check_blocked(self.config, self.host)
+        endpoint = self._endpoint(Route(self.host, "", ""))
+        response = await endpoint.request("GET", "/v2/", ())
+        transport, auth = await endpoint.open()
         if response.status_code == 401:
-            raise Unauthorized(
-                f"login to {self.host} refused: unauthorized", "incorrect username or password", "Check both."
-            )
-        self._check(response, (200,), "", f"login to {self.host}")
-        _, auth = await self._open()
+            attempt = f"login attempt to {transport.base.join('/v2/')} failed with status: 401 Unauthorized"
+            raise Unauthorized(attempt, "incorrect username or password", "Check both.")
+        check(response, (200,), self.host, self.host, f"login to {self.host}")
         return await auth.login()
 
-    # --- requests -------------------------------------------------------------------------------------
+    async def search(self, term: str, limit: int) -> Sequence[SearchResult]:
+        from hooper_registry_http.search import search
 
-    async def _open(self) -> tuple[Transport, Authenticator]:
-        if self._opened is None:
-            transport = Transport(self.host, self.config)
-            self._opened = transport, Authenticator(self.host, self._credentials, transport)
-            await transport.settle_scheme()
-        return self._opened
+        check_blocked(self.config, self.host)
+        return await search(self._endpoint(Route(self.host, "", "")), term, limit)
 
-    async def _request(
-        self,
-        method: str,
-        target: str,
-        scopes: Sequence[str],
-        headers: dict[str, str] | None = None,
-        *,
-        content: bytes | Callable[[], AsyncIterator[bytes]] | None = None,
-        stream: bool = False,
-    ) -> httpx.Response:
-        """Follows redirects, carrying credentials to the registry alone, and answers challenges."""
-        transport, auth = await self._open()
-        url, redirects, challenged = transport.base.join(target), 0, False
-        while True:
-            sent = {**(headers or {}), **await auth.headers(url, scopes)}
-            response = await transport.send(method, url, headers=sent, content=content, stream=stream)
-            if response.status_code == 401 and not challenged and auth.challenged(response, scopes):
-                challenged = True
-                await response.aclose()
-            elif response.has_redirect_location and method in ("GET", "HEAD") and redirects < _REDIRECTS:
-                url, redirects = url.join(response.headers["location"]), redirects + 1
-                await response.aclose()
-            else:
-                return response
+    # --- places ---------------------------------------------------------------------------------------
+
+    def _routes(self, repository: str, *, mirrors: bool = True) -> list[Route]:
+        return routes(self.config, self.host, repository, mirrors=mirrors)
+
+    def _itself(self, repository: str) -> tuple[Endpoint, str]:
+        """Where pushes go, and what the repository is called there."""
+        route = self._routes(repository, mirrors=False)[-1]
+        return self._endpoint(route), route.repository
+
+    def _endpoint(self, route: Route) -> Endpoint:
+        key = route.scheme, route.host
+        if key not in self._endpoints:
+            own = route.host == self.host
+            credentials = self._credentials if own else None
+            retries = None if own else min(_MIRROR_RETRIES, self.config.retries)
+            self._endpoints[key] = Endpoint(route.host, route.scheme, credentials, self.config, retries=retries)
+        return self._endpoints[key]
+
+    async def _anywhere(self, repository: str, verb: Callable[[Endpoint, str], Awaitable[T]]) -> T:
+        """What the first place gives that has it; the last one's error, and of mirrors those that say more."""
+        *mirrors, last = self._routes(repository)
+        for route in mirrors:
+            endpoint = self._endpoint(route)
+            if endpoint.failure is not None:
+                continue
+            try:
+                return await verb(endpoint, route.repository)
+            except HooperError as error:
+                if isinstance(error, Unavailable):
+                    endpoint.failure = error
+        try:
+            return await verb(self._endpoint(last), last.repository)
+        except Unavailable as error:
+            failed = [e for route in mirrors if (e := self._endpoint(route).failure) is not None]
+            if not failed:
+                raise
+            why = "; ".join([error.why, *(f"{e.what}: {e.why}" for e in failed)])
+            raise Unavailable(error.what, why, error.remedy) from error
 
     def _name(self, repository: str, reference: str = "") -> str:
         digest = is_digest(reference)
         parts = ("", reference) if digest else (reference, "")
         return Reference(self.host, repository, *parts).familiar
 
-    def _decode(self, response: httpx.Response, wanted: Any) -> Any:
-        try:
-            return msgspec.json.decode(response.content, type=wanted)
-        except msgspec.DecodeError as error:
-            raise Unavailable(f"the registry {self.host} gave a damaged answer", str(error)) from error
-
     def _check(
-        self, response: httpx.Response, good: Sequence[int], repository: str, what: str, *, pushing: bool = False
+        self,
+        endpoint: Endpoint,
+        response: httpx.Response,
+        good: Sequence[int],
+        repository: str,
+        what: str,
+        *,
+        pushing: bool = False,
     ) -> None:
-        """Raises the kind that an answer outside of `good` means."""
-        status = response.status_code
-        if status in good:
-            return
-        name, why = self._name(repository), _explanation(response)
-        if status in (401, 403):
-            raise _denied(name, self.host, status, why, pushing)
-        if status == 404:
-            raise NotFound(f"{what} not found", why)
-        if status == 405:
-            raise Unsupported(f"the registry {self.host} refused this for {what}", why)
-        if status == 429:
-            raise Unavailable(f"toomanyrequests: {why}", remedy=f"Wait, or log in: docker login {self.host}")
-        if status >= 500:
-            raise Unavailable(f"the registry {self.host} failed with {what}", why, "Try again later.")
-        raise InvalidArgument(f"the registry {self.host} refused {what}", why)
+        check(response, good, endpoint.host, self._name(repository), what, pushing=pushing)
 
 
-def pull(repository: str) -> str:
-    """The scope of a token for reading."""
-    return f"repository:{repository}:pull"
-
-
-def push(repository: str) -> str:
-    """The scope of a token for writing."""
-    return f"repository:{repository}:pull,push"
-
-
-def _denied(name: str, host: str, status: int, why: str, pushing: bool) -> HooperError:
-    remedy = f"Log in with an account that may: docker login {host}"
-    if pushing:
-        kind: type[HooperError] = Unauthorized if status == 401 else Forbidden
-        return kind(f"push access denied for {name}", why, remedy)
-    denied = f"pull access denied for {name}, repository does not exist or may require 'docker login'"
-    return Unauthorized(denied, why, remedy)
-
-
-def _explanation(response: httpx.Response) -> str:
-    """The registry's own words (distribution-spec, "Error Codes"), else the status."""
-    try:
-        errors = msgspec.json.decode(response.content, type=dict[str, Any])["errors"]
-        texts = [str(item.get("message") or item.get("code", "")) for item in errors]
-        return "; ".join(text for text in texts if text) or f"HTTP {response.status_code}"
-    except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
-        return f"HTTP {response.status_code}"
-
-
-class _Download:
-    """A blob's bytes, taken up again where they broke off."""
-
-    def __init__(self, client: HttpClient, repository: str, blob: Descriptor, offset: int) -> None:
-        self._client, self._repository, self._blob, self._position = client, repository, blob, offset
-        self._response: httpx.Response | None = None
-
-    async def aclose(self) -> None:
-        if self._response is not None:
-            await self._response.aclose()
-            self._response = None
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        import httpx
-
-        backoff = Backoff(self._client.config.retries)
-        while self._position < self._blob.size:
-            self._response = await self._client.open_blob(self._repository, self._blob, self._position)
-            try:
-                async for chunk in self._body(self._response):
-                    self._advance(len(chunk))
-                    backoff.progress()
-                    yield chunk
-                problem: Exception = httpx.RemoteProtocolError("the answer was too short")
-            except httpx.TransportError as error:
-                problem = error
-            await self.aclose()
-            if self._position < self._blob.size and (not may_pass(problem) or not await backoff.wait()):
-                raise unavailable(self._client.host, problem) from problem
-
-    async def _body(self, response: httpx.Response) -> AsyncIterator[bytes]:
-        """What follows the position; a registry that ignores ranges sends from the beginning."""
-        skip = 0 if response.status_code == 206 else self._position
-        async for chunk in response.aiter_raw():
-            if skip >= len(chunk):
-                skip -= len(chunk)
-                continue
-            yield chunk[skip:] if skip else chunk
-            skip = 0
-
-    def _advance(self, count: int) -> None:
-        self._position += count
-        if self._position > self._blob.size:
-            raise DataLoss(f"blob {self._blob.digest} is larger than the {self._blob.size} bytes of its descriptor")
+def _verify(content: bytes, digest: str, name: str) -> None:
+    """DataLoss if there is a digest, and it is not the content's."""
+    algorithm, _, wanted = digest.partition(":")
+    if algorithm not in ("sha256", "sha512"):
+        return
+    found = hashlib.new(algorithm, content).hexdigest()
+    if found != wanted:
+        raise DataLoss(
+            f"the manifest of {name} is damaged", f"its digest is {algorithm}:{found}, not {digest}", "Push it again."
+        )

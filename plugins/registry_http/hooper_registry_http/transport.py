@@ -1,20 +1,20 @@
-"""HTTP to one registry: plain or verified, with retries, and errors that say which host and what happened."""
+"""HTTP to one registry: plain or verified, with retries and bounds on time and size."""
 
 from __future__ import annotations
 
 import random
-import socket
-import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 import anyio
 
-from hooper.api.errors import HooperError, Unavailable
+from hooper.api.errors import InvalidArgument, Unavailable
 from hooper.api.imports import import_without
 from hooper_registry_http.config import HttpConfig, is_insecure, is_loopback
+from hooper_registry_http.failures import may_pass, unavailable
+from hooper_registry_http.proxies import proxy_for
+from hooper_registry_http.tls import make_context
 
 if TYPE_CHECKING:
     import httpx
@@ -22,10 +22,13 @@ if TYPE_CHECKING:
 _CONNECT = 5.0
 _BUDGET = 12.0
 """Seconds within which a request is started again."""
-_UPLOAD_ANSWER = 300.0
-"""Seconds that a registry may take to verify what was uploaded."""
 _AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 _ENDPOINTS = {"docker.io": "registry-1.docker.io"}
+BODY_MAX = 8 * 1024 * 1024
+"""Bytes of an answer that is not a blob."""
+_PATIENCE = 4
+"""Times `timeout` that the head of an answer may take, and twice that for its body, if it is no blob."""
+Content = bytes | Callable[[], AsyncIterator[bytes]]
 
 
 class Backoff:
@@ -56,26 +59,37 @@ def same_origin(a: httpx.URL, b: httpx.URL) -> bool:
     return (a.scheme, a.host, a.port) == (b.scheme, b.host, b.port)
 
 
+def may_be_tried_again(response: httpx.Response) -> bool:
+    return response.status_code in _AGAIN
+
+
 class Transport:
     """Sends requests; `base` is the registry's URL.
 
     An insecure registry is spoken to by plain HTTP, or by unverified TLS if it answers nothing else.
     """
 
-    def __init__(self, host: str, config: HttpConfig) -> None:
+    def __init__(self, host: str, config: HttpConfig, *, scheme: str = "", retries: int | None = None) -> None:
         import_without("httpx", "rich", "pygments")  # for a command line of its own: 5 MB
         import httpx
 
         self.host, self._config = host, config
-        self._insecure = is_insecure(host, config)
-        scheme = "http" if self._insecure else "https"
-        self.base = httpx.URL(f"{scheme}://{_ENDPOINTS.get(host, host)}/")
-        self._client = httpx.AsyncClient(
-            verify=False if self._insecure else _tls(host, config),
-            timeout=httpx.Timeout(config.timeout, connect=min(config.timeout, _CONNECT), pool=None),
-            trust_env=not is_loopback(host),
-            headers={"User-Agent": "hooper", "Accept-Encoding": "identity"},
-        )
+        self.retries = config.retries if retries is None else retries
+        insecure = is_insecure(host, config)
+        self._settled = bool(scheme) or not insecure
+        real = _ENDPOINTS.get(host, host)
+        self.base = httpx.URL(f"{scheme or ('http' if insecure else 'https')}://{real}/")
+        proxy = proxy_for(host, self.base.scheme, config)
+        try:
+            self._client = httpx.AsyncClient(
+                verify=make_context((host, real), config, verified=not insecure),
+                timeout=httpx.Timeout(config.timeout, connect=min(config.timeout, _CONNECT), pool=None),
+                proxy=proxy or None,
+                trust_env=proxy is None and not is_loopback(host),
+                headers={"User-Agent": "hooper", "Accept-Encoding": "identity"},
+            )
+        except (ValueError, ImportError) as error:
+            raise InvalidArgument(f"cannot use the proxy for {host}", str(error), "Write http://HOST:PORT.") from error
 
     async def aclose(self) -> None:
         await self._client.aclose()
@@ -84,14 +98,16 @@ class Transport:
         """Finds out whether an insecure registry wants TLS: asked for in plain HTTP, it answers 400 or nothing."""
         import httpx
 
-        if not self._insecure or self.base.scheme == "https":
+        if self._settled:
             return
+        self._settled = True
         try:
-            response = await self._client.get(self.base.join("/v2/"))
-            wants_tls = response.status_code == 400
+            with anyio.fail_after(self._config.timeout):
+                async with self._client.stream("GET", self.base.join("/v2/")) as response:
+                    wants_tls = response.status_code == 400
         except httpx.RemoteProtocolError:
             wants_tls = True
-        except httpx.TransportError:
+        except (httpx.TransportError, TimeoutError):
             return
         if wants_tls:
             self.base = self.base.copy_with(scheme="https")
@@ -103,27 +119,42 @@ class Transport:
         *,
         headers: Mapping[str, str] | None = None,
         form: Sequence[tuple[str, str]] | None = None,
-        content: bytes | Callable[[], AsyncIterator[bytes]] | None = None,
+        content: Content | None = None,
         stream: bool = False,
+        again: bool = True,
     ) -> httpx.Response:
-        """The answer, whatever its status, after retries. With `stream` the body is still to be read and closed.
+        """The answer, whatever its status, after retries unless `again` is False. With `stream` the body of a good
+        one is still to be read and closed.
 
         Raises Unavailable once the retries are used up.
         """
         import httpx
 
-        backoff = Backoff(self._config.retries, patient=callable(content))
+        backoff = Backoff(self.retries if again else 0, patient=callable(content))
         while True:
             request = self._request(method, url, headers or {}, form, content)
             try:
-                response = await self._client.send(request, stream=stream)
-            except httpx.TransportError as error:
+                response = await self._exchange(request, stream=stream, upload=callable(content))
+            except (httpx.TransportError, httpx.InvalidURL, TimeoutError) as error:
                 if not may_pass(error) or not await backoff.wait():
                     raise unavailable(url.netloc.decode(), error) from error
                 continue
-            if response.status_code not in _AGAIN or not await backoff.wait(_retry_after(response)):
+            if not may_be_tried_again(response) or not await backoff.wait(retry_after(response)):
                 return response
             await response.aclose()
+
+    async def _exchange(self, request: httpx.Request, *, stream: bool, upload: bool) -> httpx.Response:
+        limit = None if upload else _PATIENCE * self._config.timeout
+        with anyio.fail_after(limit):
+            response = await self._client.send(request, stream=True)
+        if stream and response.is_success:
+            return response
+        try:
+            with anyio.fail_after(2 * _PATIENCE * self._config.timeout):
+                return await _whole(response)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await response.aclose()
 
     def _request(
         self,
@@ -131,7 +162,7 @@ class Transport:
         url: httpx.URL,
         headers: Mapping[str, str],
         form: Sequence[tuple[str, str]] | None,
-        content: bytes | Callable[[], AsyncIterator[bytes]] | None,
+        content: Content | None,
     ) -> httpx.Request:
         import httpx
 
@@ -142,58 +173,41 @@ class Transport:
         body = content() if callable(content) else content
         request = self._client.build_request(method, url, headers=headers, content=body)
         if callable(content):
-            limits = self._config.timeout
-            timeout = httpx.Timeout(limits, connect=min(limits, _CONNECT), read=_UPLOAD_ANSWER, write=60.0, pool=None)
+            limits, answer = self._config.timeout, self._config.answer_timeout
+            timeout = httpx.Timeout(
+                limits, connect=min(limits, _CONNECT), read=answer, write=_PATIENCE * limits, pool=None
+            )
             request.extensions["timeout"] = timeout.as_dict()
         return request
 
 
-def _retry_after(response: httpx.Response) -> float:
-    try:
-        return float(response.headers.get("retry-after", "0"))
-    except ValueError:
-        return 0.0
-
-
-def _tls(host: str, config: HttpConfig) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    for certificate in sorted(Path(config.ca_dir, host).glob("*.crt")):
-        context.load_verify_locations(certificate)
-    return context
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    """The error, and all that it came from, down to the operating system's."""
-    found: list[BaseException] = [error]
-    for item in found:
-        nested = item.exceptions if isinstance(item, BaseExceptionGroup) else ()
-        for cause in (item.__cause__, item.__context__, *nested):
-            if cause is not None and cause not in found:
-                found.append(cause)
-    return found
-
-
-def may_pass(error: BaseException) -> bool:
-    """Whether trying again makes sense: not for a name that does not exist, nor for a bad certificate."""
-    return not any(isinstance(cause, socket.gaierror | ssl.SSLCertVerificationError) for cause in _causes(error))
-
-
-def unavailable(host: str, error: BaseException) -> HooperError:
-    """The kind that a failed connection comes to, with the true cause and what to do."""
+async def _whole(response: httpx.Response) -> httpx.Response:
+    """The answer with its body, which is bounded whatever its head says."""
     import httpx
 
-    what = f"cannot reach the registry {host}"
-    causes = _causes(error)
-    for cause in causes:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            remedy = "Put its CA as *.crt in the driver's ca_dir, or list the registry as insecure."
-            return Unavailable(what, f"its certificate is not trusted ({cause.verify_message})", remedy)
-        if isinstance(cause, socket.gaierror):
-            return Unavailable(what, f"no such host ({cause.strerror})", "Check its name and this host's DNS.")
-    if isinstance(error, httpx.TimeoutException):
-        return Unavailable(what, "it did not answer in time", "Check the network, proxy and firewall; try again.")
-    system = next((c for c in causes if isinstance(c, OSError) and c.strerror), None)
-    if isinstance(system, ConnectionRefusedError):
-        return Unavailable(what, "connection refused", "Check that it runs, and its port.")
-    why = str(system.strerror if isinstance(system, OSError) else error) or type(error).__name__
-    return Unavailable(what, why, "Check the network and try again.")
+    body = bytearray()
+    async for chunk in response.aiter_bytes():
+        body += chunk
+        if len(body) > BODY_MAX:
+            raise Unavailable(
+                f"the registry {response.url.netloc.decode()} gave a damaged answer",
+                f"it is larger than {BODY_MAX} bytes",
+            )
+    headers = [pair for pair in response.headers.multi_items() if pair[0] not in ("content-encoding", "content-length")]
+    return httpx.Response(response.status_code, headers=headers, content=bytes(body), request=response.request)
+
+
+def retry_after(response: httpx.Response) -> float:
+    """Seconds that the registry wishes us to wait (RFC 9110, 10.2.3: a number, or a date); 0 if it says nothing."""
+    text = response.headers.get("retry-after", "")
+    try:
+        return max(0.0, float(text or 0))
+    except ValueError:
+        pass
+    from email.utils import parsedate_to_datetime
+    from time import time
+
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time())
+    except ValueError:
+        return 0.0

@@ -1,0 +1,58 @@
+"""Search: Docker Hub's (`GET /v1/search`), or what the catalogue of other registries has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hooper.api.errors import Unauthorized, Unavailable, Unsupported
+from hooper.api.registry import SearchResult
+from hooper_registry_http.endpoint import Endpoint
+from hooper_registry_http.failures import explanation
+from hooper_registry_http.scopes import CATALOG
+
+_INDEX = {"docker.io": "https://index.docker.io/v1/search"}
+_PAGE = 1000
+_PAGES = 100
+
+
+async def search(endpoint: Endpoint, term: str, limit: int) -> Sequence[SearchResult]:
+    """At most `limit` repositories; Unsupported if the registry has neither way."""
+    from urllib.parse import urlencode
+
+    path = f"{_INDEX.get(endpoint.host, '/v1/search')}?{urlencode({'q': term, 'n': limit})}"
+    response = await endpoint.request("GET", path, ())
+    if response.status_code == 200:
+        found = endpoint.decode(response, dict[str, Any]).get("results") or ()
+        return [_result(one) for one in found if isinstance(one, dict)][:limit]
+    if response.status_code == 429 or response.status_code >= 500:
+        raise Unavailable(f"cannot search {endpoint.host}", explanation(response), "Try again later.")
+    return await _catalogue(endpoint, term, limit)
+
+
+def _result(one: dict[str, Any]) -> SearchResult:
+    return SearchResult(
+        name=str(one.get("name") or ""),
+        description=str(one.get("description") or ""),
+        stars=int(one.get("star_count") or 0),
+        official=bool(one.get("is_official")),
+        automated=bool(one.get("is_automated")),
+    )
+
+
+async def _catalogue(endpoint: Endpoint, term: str, limit: int) -> Sequence[SearchResult]:
+    path, found = f"/v2/_catalog?n={_PAGE}", list[SearchResult]()
+    for _ in range(_PAGES):
+        response = await endpoint.request("GET", path, (CATALOG,))
+        if response.status_code in (401, 403):
+            raise Unauthorized(
+                f"search of {endpoint.host} refused", explanation(response), f"Log in: docker login {endpoint.host}"
+            )
+        if response.status_code != 200:
+            raise Unsupported(f"the registry {endpoint.host} has no search", explanation(response), "Pull by name.")
+        names = endpoint.decode(response, dict[str, Any]).get("repositories") or ()
+        found += [SearchResult(name=str(name)) for name in names if term.lower() in str(name).lower()]
+        path = response.links.get("next", {}).get("url", "")
+        if not path or len(found) >= limit:
+            break
+    return found[:limit]
