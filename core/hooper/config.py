@@ -83,6 +83,8 @@ def known_keys() -> dict[str, Key]:
     for kind in Kind:
         if kind in (Kind.FRONTEND, Kind.SUBSCRIBER):
             keys[f"{kind}.enabled"] = Key(["auto"], f"{kind} plugins that run; auto: all that can")
+        elif kind is Kind.POLICY:
+            keys["policy.enabled"] = Key(list[str](), "image policies, which must all agree before an image is used")
         else:
             keys[f"{kind}.driver"] = Key("auto", f"the {kind} driver; auto: the first that can work here")
     return keys

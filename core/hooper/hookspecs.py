@@ -137,6 +137,18 @@ class EngineHooks:
         """
         raise NotImplementedError
 
+    @hookspec
+    def hooper_register_image_policies(self) -> Iterable[DriverSpec]:
+        """Image policies: subclasses of `hooper.api.policy.ImagePolicy`.
+
+        Example:
+            @hookimpl
+            def hooper_register_image_policies():
+                yield DriverSpec("office-hours", "pulls nothing at night",
+                                 factory="hooper_office_hours.policy:OfficeHours")
+        """
+        raise NotImplementedError
+
 
 class CliHooks:
     """Hooks of the group `hooper.cli`."""

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import anyio.to_thread
+import msgspec
 
 from hooper.api.driver import DriverContext, Workers
 from hooper.api.errors import Conflict, NotFound
@@ -132,7 +133,7 @@ class Host:
         self.content = ContentStore(root / "content")
         self.events: list[tuple[str, str, str]] = []
         self.messages: list[dict[str, Any]] = []
-        self._registry = HttpRegistry(cast(DriverContext, SimpleNamespace(config=HttpConfig(**config))))
+        self.configure(**config)
         self.images = ImageService(
             self.database,
             self.content,
@@ -144,6 +145,10 @@ class Host:
             Collector(self.database, self.content, driver),
             None,
         )
+
+    def configure(self, **config: Any) -> None:
+        """Settings of the driver http, from now on."""
+        self._registry = HttpRegistry(cast(DriverContext, SimpleNamespace(config=msgspec.convert(config, HttpConfig))))
 
     async def _registry_for(self, host: str) -> RegistryDriver:
         return self._registry

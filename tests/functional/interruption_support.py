@@ -88,7 +88,9 @@ def _network(engine: Hooper) -> tuple[int, int]:
 def _builds(directory: Path) -> list[str]:
     found = [name for name in _names(directory) if name not in LASTING and not name.startswith(".own-")]
     found += [f"{name}/{each}" for name in LASTING for each in _names(directory / name) if each.startswith(".")]
-    found += [str(path) for path in directory.glob("*/*/aside")] + [str(path) for path in directory.glob("*/aside")]
+    # What is set aside belongs to a build; the journal of a daemon that died tells the next one of it.
+    aside = [*directory.glob("*/*/aside"), *directory.glob("*/aside")]
+    found += [str(path) for path in aside if _names(path) and not (path.parent / "journal").exists()]
     own = [name for name in _names(directory) if name.startswith(".own-")]
     return found + own[OWN_TREES:]
 

@@ -13,10 +13,12 @@ import support
 
 
 class StallingRegistry:
-    """`stalled` is set when a client has half of the layer; `go` lets all have the rest."""
+    """`stalled` is set when a client has half of the layer; `go` lets all have the rest. `starts`: from which byte on
+    the layer was asked for, each time."""
 
     def __init__(self, layer: bytes) -> None:
         self.stalled, self.go = threading.Event(), threading.Event()
+        self.starts: list[int] = []
         config = json.dumps(
             {
                 "architecture": "amd64",
@@ -68,6 +70,8 @@ class StallingRegistry:
                 if self.command == "HEAD":
                     return
                 half = max(len(body) // 2, start) if stalls else len(body)
+                if stalls:
+                    registry.starts.append(start)
                 try:
                     self.wfile.write(body[start:half])
                     self.wfile.flush()
@@ -85,9 +89,9 @@ class StallingRegistry:
 
 
 @contextmanager
-def stalling_registry() -> Iterator[StallingRegistry]:
-    """With busybox as its image."""
-    registry = StallingRegistry(support.busybox_tar())
+def stalling_registry(layer: bytes = b"") -> Iterator[StallingRegistry]:
+    """With an image of that layer, or busybox."""
+    registry = StallingRegistry(layer or support.busybox_tar())
     thread = threading.Thread(target=registry.server.serve_forever, daemon=True)
     thread.start()
     try:

@@ -146,6 +146,14 @@ def test_archives_and_recipes_come_by_stdin(either: Engine, unique: str) -> None
     assert either.docker("run", "--rm", f"{unique}:xz", "cat", f"/{unique}").stdout == "content"
 
 
+def test_a_recipe_comes_by_stdin_beside_its_context(either: Engine, context: Path, unique: str) -> None:
+    """The client adds it to the archive, whose end it then leaves out."""
+    (context / "a").write_text("content")
+    words = ("build", "-t", unique, "-f", "-", str(context))
+    assert f"Successfully tagged {unique}" in either.docker(*words, stdin=f"FROM busybox\nCOPY a /{unique}\n").stdout
+    assert either.docker("run", "--rm", unique, "cat", f"/{unique}").stdout == "content"
+
+
 # --- the API ------------------------------------------------------------------------------------------
 
 

@@ -100,8 +100,24 @@ async def test_an_archive_is_received_and_known(contexts, tmp_path, mode):
             assert entries == await contexts.files.list(context.directory, ("",))
             made = (context.directory / "d/x").stat()
             assert (made.st_uid, stat.S_IMODE(made.st_mode), made.st_nlink) == (0, 0o4711, 2)
-            directory = context.directory
-        assert not directory.exists()
+
+
+async def test_a_small_archive_that_comes_again_is_not_unpacked_again(contexts, tmp_path):
+    inodes = []
+    for _ in range(2):
+        with written(tmp_path, tar(member("a", b"1"), member("b"))) as fd:
+            async with contexts.of_archive(fd) as context:
+                context.tree.ignore(["b"], ".dockerignore")
+                assert os.listdir(await context.tree.place()) == ["a"]
+                inodes.append((context.directory / "a").stat().st_ino)
+    assert inodes[0] == inodes[1]
+
+
+async def test_a_large_archive_goes_with_its_build(contexts, tmp_path):
+    with written(tmp_path, tar(*(member(f"f{number}", bytes(1 << 20)) for number in range(12)))) as fd:
+        async with contexts.of_archive(fd) as context:
+            assert context.size == 12 << 20
+            assert await context.tree.entries() == await contexts.files.list(context.directory, ("",))
     assert leftovers(contexts) == []
 
 
@@ -118,17 +134,19 @@ async def test_an_archive_is_received_and_known(contexts, tmp_path, mode):
     ],
 )
 async def test_an_archive_that_lies(contexts, tmp_path, data, told):
-    with written(tmp_path, data) as fd:
-        with pytest.raises(HooperError, match=told):
-            async with contexts.of_archive(fd):
-                raise AssertionError
+    with written(tmp_path, data) as fd, pytest.raises(HooperError, match=told):
+        async with contexts.of_archive(fd):
+            raise AssertionError
     assert leftovers(contexts) == []
     assert not (tmp_path / "x").exists()
 
 
 async def test_hostile_names_stay_in_the_context(contexts, tmp_path):
     data = tar(
-        member("/abs", b"1"), member("etc", type=tarfile.DIRTYPE), member("link", type=tarfile.SYMTYPE, linkname="/etc"), member("link/made", b"2"),
+        member("/abs", b"1"),
+        member("etc", type=tarfile.DIRTYPE),
+        member("link", type=tarfile.SYMTYPE, linkname="/etc"),
+        member("link/made", b"2"),
         member("null", type=tarfile.CHRTYPE, devmajor=1, devminor=3),
     )  # fmt: skip
     with written(tmp_path, data) as fd:
@@ -142,10 +160,12 @@ async def test_an_archive_that_is_too_large(tmp_path):
     bomb = tar(member("zeros", bytes(5 << 20)), mode="w:gz")
     many = tar(*(member(f"f{number}") for number in range(300)))
     for data in (bomb, many):
-        with written(tmp_path, data) as fd:
-            with pytest.raises(InvalidArgument, match="the build context is too large: it has more than"):
-                async with contexts.of_archive(fd):
-                    raise AssertionError
+        with (
+            written(tmp_path, data) as fd,
+            pytest.raises(InvalidArgument, match="the build context is too large: it has more than"),
+        ):
+            async with contexts.of_archive(fd):
+                raise AssertionError
     assert leftovers(contexts) == []
     with pytest.raises(InvalidArgument, match=r"builder.context_limit"):
         context_limit("much")
@@ -196,8 +216,11 @@ class Liar(Client):
         with sock:
             sock.sendall(b"".join(self.rules))
             sock.shutdown(socket.SHUT_WR)
-            while sock.recv(1 << 16):
-                pass
+            try:
+                while sock.recv(1 << 16):
+                    pass
+            except ConnectionResetError:
+                return  # the daemon wants no more of this
 
 
 @pytest.fixture
@@ -250,7 +273,7 @@ async def test_only_changes_are_sent(contexts, source):
     await received(contexts, client)
     changes = [
         (lambda: (root / "d/x").write_text("changed"), 7),
-        (lambda: (root / "a").unlink(), 1),  # d/same is a file of its own now
+        ((root / "a").unlink, 1),  # d/same is a file of its own now
         (lambda: (root / "z.log").rename(root / "d/e/moved"), 5),
         (lambda: (root / "tool").chmod(0o700), 4),
         (lambda: shutil.rmtree(root / "d/e"), 0),
@@ -590,7 +613,7 @@ async def test_downloads_that_fail(contexts, server, path, more, kind, told):
 
 
 async def test_a_server_that_is_not_there(contexts):
-    with pytest.raises(Unavailable, match="ADD failed: GET http://127.0.0.1:1/x: .*refused"):
+    with pytest.raises(Unavailable, match=r"ADD failed: GET http://127\.0\.0\.1:1/x: .*refused"):
         await downloaded(contexts, "http://127.0.0.1:1/x")
 
 
@@ -730,7 +753,9 @@ class SmartServer:
                     "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
                 }  # fmt: skip
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                done = subprocess.run(["git", "http-backend"], env=environment, input=body, capture_output=True)
+                done = subprocess.run(
+                    ["git", "http-backend"], env=environment, input=body, capture_output=True, check=False
+                )
                 head, _, content = done.stdout.partition(b"\r\n\r\n")
                 fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
                 self.send_response(int(fields.pop("Status", "200").split()[0]))
@@ -785,8 +810,8 @@ async def checked_out(contexts, repositories, **more):
 @pytest.mark.parametrize(
     ("ref", "text"),
     [
-        ("", "2"), ("main", "2"), ("refs/heads/main", "2"), ("v1", "1"), ("feature/main", "1"), ("refs/pull/7/head", "1"),
-        ("FIRST", "1"), ("SHORT", "1"), ("SECOND", "2"),
+        ("", "2"), ("main", "2"), ("refs/heads/main", "2"), ("v1", "1"), ("feature/main", "1"),
+        ("refs/pull/7/head", "1"), ("FIRST", "1"), ("SHORT", "1"), ("SECOND", "2"),
     ],
 )  # fmt: skip
 async def test_references_of_a_repository(contexts, repositories, ref, text):

@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import tarfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from support import Hooper, context_tar
 
 pytestmark = pytest.mark.root
 
-LARGE = 160 << 20
+LARGE = 64 << 20
 GO = "--mount=type=cache,id=go,target=/go"
 WAITS = f"RUN {GO} touch /go/begun; while [ ! -e /go/on ]; do sleep 0.05; done; echo went on | tee /two"
 """A command that ends when the test says so: the same in every build."""
@@ -160,7 +162,7 @@ def back(going: Going) -> None:
 def one_error(said: str, way: str) -> None:
     """What the client tells of a daemon that is gone."""
     assert "Traceback" not in said
-    if way.endswith("hooper"):
+    if way == "daemon of hooper":
         assert said.count("hooper: ") == 1, said
 
 
@@ -181,11 +183,11 @@ def waiting(engine: Hooper) -> list[Path]:
 
 
 def resumes(engine: Hooper, context: Path, cached: int) -> str:
-    """Builds to the end; so many steps are there already."""
+    """Builds to the end; at least so many steps are there already."""
     allow(engine)
     said = engine.docker("build", "-t", "resumed", str(context)).stdout
     forbid(engine)
-    assert said.count(" ---> Using cache") == cached, said
+    assert said.count(" ---> Using cache") >= cached, said
     engine.docker("rmi", "resumed")
     return said
 
@@ -266,7 +268,10 @@ def test_in_an_export(own: Hooper, tmp_path: Path, way: str, kind: str) -> None:
     until_middle(going, lambda: any(path.stat().st_size > 1 << 20 for path in tmp_path.rglob("*") if is_output(path)))
     one_error(going.end(), way)
     back(going)
-    assert not (tmp_path / "out.tar").exists()
+    if (tmp_path / "out.tar").exists():
+        # It was whole when the daemon died.
+        with tarfile.open(tmp_path / "out.tar") as archive:
+            assert archive.getnames()
     assert resumes(own, context, 2)
 
 
@@ -375,16 +380,29 @@ def test_the_disk_is_full(small: Hooper, tmp_path: Path, place: str, program: st
     context = Context(tmp_path / "c", f"{FIRST}{recipe}", files).write()
     going = client(small, program, "build", "-t", "full", str(context))
     said, _ = going.communicate(timeout=60)
-    assert going.returncode != 0, said
+    if place == "end":
+        # What has to be written down then has space of its own.
+        assert going.returncode == 0, said
+        small.docker("rmi", "full")
+        settled(small, before)
+        return
+    assert going.returncode == 1, said
     assert "Traceback" not in said and "Traceback" not in small.log_tail()
     assert "no space left" in said.lower() or "disk is full" in said.lower(), said
     settled(small, before)
     # And with room again, it goes on from what was done.
-    support.run("mount", "-o", f"remount,size={SPACE * 4}", str(small.data_root))
-    try:
+    with room(small):
         again = small.docker("build", "-t", "room", str(context)).stdout
         assert again.count(" ---> Using cache") >= (place != "context"), again
+
+
+@contextmanager
+def room(engine: Hooper) -> Iterator[None]:
+    """The disk is larger for a while."""
+    support.run("mount", "-o", f"remount,size={SPACE * 6}", str(engine.data_root))
+    try:
+        yield
     finally:
-        small.docker("rmi", "room", check=False)
-        small.request("POST", "/build/prune?all=1")
-        support.run("mount", "-o", f"remount,size={SPACE}", str(small.data_root))
+        engine.docker("rmi", "room", check=False)
+        emptied(engine)
+        support.run("mount", "-o", f"remount,size={SPACE}", str(engine.data_root))

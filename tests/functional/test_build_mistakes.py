@@ -46,6 +46,7 @@ def nothing_is_left(engine: Hooper) -> bool:
     return True
 
 
+UNPACKED = 4
 KEPT = ("contexts", "downloads", "git", "caches")
 """Directories of files that outlive a build, for the next one; what begins with "." in them does not."""
 
@@ -56,6 +57,9 @@ def leftovers(engine: Hooper) -> list[str]:
     places = [builds, engine.data_root / "containers", engine.exec_root / "containers"]
     found = [str(path) for place in places if place.is_dir() for path in place.iterdir() if path.name not in KEPT]
     found += [str(path) for name in KEPT for path in (builds / name).glob(".*")]
+    # A few small contexts wait, unpacked, for the next build of the same.
+    trees = [path for path in found if path.startswith(f"{builds}/.own-")]
+    found = [path for path in found if path not in trees] + trees[UNPACKED:]
     with sqlite3.connect(f"file:{engine.data_root}/hooper.db?mode=ro", uri=True) as database:
         found += [row[0] for row in database.execute("SELECT key FROM driver_state WHERE key LIKE 'snapshot/build-%'")]
         found += [row[2] for row in database.execute("SELECT * FROM leases")]

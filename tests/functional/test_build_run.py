@@ -115,6 +115,13 @@ def test_the_engines_own_files_are_no_part_of_the_layer(builds):
     assert ran.layer == {}
 
 
+@pytest.mark.parametrize("network", ["bridge", "host", "none"])
+def test_a_command_finds_its_own_name(builds, network):
+    request = BuildRequest(network_mode=network)
+    found = builds.ok("grep -w $(hostname) /etc/hosts", request=request).out.split()
+    assert found[1:] == ["buildkitsandbox"] and (network == "bridge" or found[0] == "127.0.0.1")
+
+
 def test_a_program_that_is_not_there(builds):
     with pytest.raises(HooperError, match="executable file not found"):
         builds.call(lambda: _step(builds.bench, "nonsense"))

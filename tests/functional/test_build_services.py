@@ -1,17 +1,24 @@
-"""The engine's build services: what becomes of snapshots, layers, leases and files, however a build ends."""
+"""A build's way through the engine: what becomes of snapshots, layers, leases and files, however it ends."""
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import anyio
 import pytest
 from images_support import Host, TarStorage, tar_of
 
-from hooper.api.builder import BuildRequest, CopySource, CopyStep, Progress, RunStep
-from hooper.api.errors import InvalidArgument, NotFound, StepFailed, Unsupported
-from hooper.api.model import Image
+from hooper.api.build_events import StepDone, StepOutput
+from hooper.api.build_graph import Copy, CopySource, InlineFile, InlineSource, MakeDirectory, Run, Scratch
+from hooper.api.build_session import NoSession
+from hooper.api.builder import BuildRequest, HistoryStep, Plan, Progress
+from hooper.api.errors import InvalidArgument, StepFailed
+from hooper.api.model import Image, ImageConfig
 from hooper.api.storage import SnapshotKind
+from hooper.engine.build_cache import BuildCache
+from hooper.engine.build_cache_limits import Bounds, CacheLimits
+from hooper.engine.build_contexts import Contexts
 from hooper.engine.builds import BuildService
 
 
@@ -22,18 +29,15 @@ class ReparentingStorage(TarStorage):
         await self.commit(name, key)
 
 
-class Silent(Progress):
+class Told(Progress):
     def __init__(self):
-        self.text = ""
+        self.events = []
 
-    async def stream(self, text):
-        self.text += text
+    async def event(self, event):
+        self.events.append(event)
 
-    async def aux(self, value):
-        pass
-
-    async def message(self, value):
-        pass
+    def of(self, kind):
+        return [event for event in self.events if isinstance(event, kind)]
 
 
 class FakeFiles:
@@ -43,13 +47,17 @@ class FakeFiles:
         self.storage, self.calls, self.made = storage, [], True
 
     async def run(self, function, arguments, fds=()):
-        name = function.removeprefix("hooper.content.files:")
+        name = function.rpartition(":")[2]
         self.calls.append(name)
         if name == "copy_files":
-            write(self.storage, {arguments["destination"]: b"copied"})
+            write(self.storage, {arguments["destination"].decode(): b"copied"})
         if name == "make_directory" and self.made:
             write(self.storage, {arguments["path"]: b""})
-        return self.made if name == "make_directory" else [["a", "file", "1"]] if name == "list_tree" else b""
+        if name == "list_tree":
+            return [[b"a", "file", "sha256:1", 1, b""]]
+        if name == "choose_files":
+            return {"items": [[b"a", b"a", None]], "digest": "sha256:2", "matched": 1}
+        return self.made
 
 
 def write(storage, files):
@@ -70,11 +78,10 @@ class FakeRunner:
             await self.storage.commit(name, "init-new")
         return name
 
-    async def run_step(self, mounts, step, image_config, *, network_mode, request, output):
-        self.seen.append((step, network_mode))
-        for piece in (b"o\xc3", b"\xbct\xff\n"):
-            await output("stdout", piece)
-        verb, _, word = step.args[-1].partition(" ")
+    async def run_step(self, mounts, run, *, request, session, sources, contents, output):
+        self.seen.append(run.args[-1])
+        await output(1, b"said\n")
+        verb, _, word = run.args[-1].partition(" ")
         if verb == "sleep":
             await anyio.sleep_forever()
         if verb == "exit":
@@ -84,28 +91,38 @@ class FakeRunner:
 
 
 class Bench:
-    def __init__(self, root: Path, storage_class=ReparentingStorage):
+    """`plan` is the recipe: from what the services offer to a graph."""
+
+    def __init__(self, root: Path, storage_class):
         self.storage = storage_class()
         self.host = Host(root, storage=self.storage)
         self.files, self.runner = FakeFiles(self.storage), FakeRunner(self.storage)
-        self.events, self.told, self.work = [], Silent(), None
-        self.root = root / "builds"
+        self.events, self.told, self.recipe = [], Told(), None
+        self.root, database = root / "builds", self.host.database
+        cache = BuildCache(database, self.host.images.layers.driver)
+        collector = self.host.images.collector
         self.service = BuildService(
-            self.host.database, self.host.images, self.storage, self.files, self, self.runner, self.root,
-            lambda *event: self.events.append(event), None,
+            self.host.images, self.storage, self.files, self.builder_for, self.runner, Contexts(self.files, self.root),
+            CacheLimits(database, cache, collector, Bounds(1 << 40, 0), root), cache, self.root,
+            lambda *event: self.events.append(event), lambda work, *words: asyncio.ensure_future(work(*words)),
         )  # fmt: skip
 
-    async def build(self, request, services, progress):
-        """The builder: whatever the test wants."""
-        return await self.work(services)
+    async def builder_for(self, request):
+        return self
 
-    def run(self, work, **request):
-        self.work = work
-        return anyio.run(self.service.build, BuildRequest(context=None, **request), self.told)
+    async def plan(self, request, services):
+        result, base = await self.recipe(services)
+        steps = [HistoryStep(shown=node.name, stage="0", created_by=node.name, node=node) for node in line(result)]
+        return Plan(result=result, config=ImageConfig(), steps=steps, stages=["0"], base=base, architecture="amd64")
+
+    def run(self, recipe, **request):
+        self.recipe, self.told = recipe, Told()
+        return anyio.run(self.service.build, BuildRequest(**request), self.told, None, NoSession())
 
     def leftovers(self):
         snapshots = [key for key, info in self.storage.snapshots.items() if info.kind is not SnapshotKind.COMMITTED]
-        return snapshots + [path.name for path in self.root.iterdir()] + ["lease"] * self.host.rows("leases")
+        kept = [path.name for path in self.root.iterdir()] if self.root.exists() else []
+        return snapshots + kept + ["lease"] * self.host.rows("leases")
 
     def import_image(self, name="base"):
         async def make():
@@ -117,6 +134,15 @@ class Bench:
         return anyio.run(make)
 
 
+def line(node):
+    """The steps that lead to a node, in order."""
+    found = []
+    while isinstance(node, Run | Copy | MakeDirectory):
+        found.append(node)
+        node = node.base
+    return found[::-1]
+
+
 @pytest.fixture(params=[TarStorage, ReparentingStorage])
 def bench(request, tmp_path):
     made = Bench(tmp_path / "host", request.param)
@@ -124,228 +150,136 @@ def bench(request, tmp_path):
     made.host.database.close()
 
 
-def step(text, **more):
-    return RunStep(args=("/bin/sh", "-c", text), env=(), **more)
+def on_base(*steps):
+    """A recipe: steps on the image "base", each made from the one before."""
+
+    async def recipe(services):
+        base = (await services.image("base")).node
+        node = base
+        for step in steps:
+            node = step(node)
+        return node, base
+
+    return recipe
+
+
+def run(text, **more):
+    return lambda base: Run(base=base, name=f"RUN {text}", args=("/bin/sh", "-c", text), **more)
+
+
+def copy_of(node, destination):
+    return lambda base: Copy(
+        base=base, name=f"COPY {destination}", sources=(CopySource(node=node, paths=("a",)),), destination=destination
+    )
+
+
+WRITTEN = InlineSource(files=(InlineFile("a", b"x"),))
 
 
 def test_steps_become_layers_and_an_image(bench):
-    base = bench.import_image()
-
-    async def work(services):
-        state = await services.image("base", "", False)
-        assert state.image_id == base
-        ran = await services.run(state, step("write f"))
-        copied = await services.copy(ran, CopyStep(sources=(CopySource(None, state.chain, ("a",)),), destination="/x"))
-        assert len(copied.diff_ids) == 3
-        assert copied.image_id == ""
-        return await services.finish(copied)
-
-    image_id = bench.run(work, tags=["app", "app:2"])
+    bench.import_image()
+    outcome = bench.run(on_base(run("write f"), copy_of(WRITTEN, "/x")), tags=["app", "app:2"])
     summary = anyio.run(bench.host.images.get, "app:2")
-    assert summary.id == image_id
+    assert summary.id == outcome.image_id
     chains = [layer.chain_id for layer in bench.host.images.layers.ancestry(summary.chain)]
     assert len(chains) == 3
     assert [bench.storage.snapshots[chain].parent for chain in chains] == ["", *chains[:-1]]
-    assert bench.told.text == "oüt\ufffd\n"
+    assert [event.data for event in bench.told.of(StepOutput)] == [b"said\n"]
     assert bench.leftovers() == []
 
 
-def test_the_same_content_is_one_layer(bench):
+def test_finished_steps_are_not_carried_out_again(bench):
+    bench.import_image()
+    recipe = on_base(run("write f"), copy_of(WRITTEN, "/x"), run("write g"))
+    first = bench.run(recipe)
+    assert bench.run(recipe).image_id == first.image_id
+    assert bench.runner.seen == ["write f", "write g"]
+    assert [event.cached for event in bench.told.of(StepDone)] == [True] * 3
+    bench.run(on_base(run("write f"), copy_of(WRITTEN, "/y"), run("write g")))
+    assert bench.runner.seen == ["write f", "write g", "write g"]
+
+
+def test_files_of_another_stage_are_found_once(bench):
     bench.import_image()
 
-    async def work(services):
-        state = await services.image("base", "", False)
-        first, second = [await services.run(state, step("write f")) for _ in range(2)]
-        assert first == second
-        return await services.finish(first)
+    async def recipe(services):
+        base = (await services.image("base")).node
+        return copy_of(run("write f")(base), "/x")(base), base
 
-    bench.run(work)
-    assert bench.host.rows("layers") == 2
+    bench.run(recipe)
+    bench.run(recipe)
+    assert bench.files.calls.count("choose_files") == 1
     assert bench.leftovers() == []
 
 
 def test_a_failing_command(bench):
     bench.import_image()
-
-    async def work(services):
-        await services.run(await services.image("base", "", False), step("exit 3"))
-
     with pytest.raises(StepFailed, match="The command '/bin/sh -c exit 3' returned a non-zero code: 3") as raised:
-        bench.run(work)
+        bench.run(on_base(run("write f"), run("exit 3")))
     assert raised.value.exit_code == 3
     assert bench.leftovers() == []
+    bench.run(on_base(run("write f"), run("write g")))
+    assert bench.runner.seen == ["write f", "exit 3", "write g"]
 
 
 def test_a_cancelled_build_leaves_nothing(bench):
     bench.import_image()
+    bench.recipe = on_base(run("write f"), run("sleep"))
 
-    async def work(services):
-        state = await services.image("base", "", False)
-        await services.list_sources(CopySource(None, state.chain, ("a",)))
-        with anyio.move_on_after(0.05):
-            await services.run(state, step("sleep"))
-        assert "lease" in bench.leftovers()
-        raise InvalidArgument("stopped")
+    async def work():
+        with anyio.move_on_after(0.3) as scope:
+            await bench.service.build(BuildRequest(), Told(), None, NoSession())
+        assert scope.cancelled_caught
 
-    with pytest.raises(InvalidArgument, match="stopped"):
-        bench.run(work)
+    anyio.run(work)
     assert bench.leftovers() == []
 
 
 def test_layers_are_held_until_the_build_ends(bench):
     bench.import_image()
+    collect = bench.host.images.collector.collect
+    run_step = bench.runner.run_step
 
-    async def work(services):
-        state = await services.run(await services.image("base", "", False), step("write f"))
-        await bench.host.images.collector.collect()
-        assert bench.host.images.layers.get(state.chain)
-        return await services.finish(await services.run(state, step("write g")))
+    async def collecting(*words, **more):
+        await collect()
+        return await run_step(*words, **more)
 
-    bench.run(work)
-
-
-def test_a_layer_that_another_build_made_is_held_as_soon_as_it_is_known(bench):
-    bench.import_image()
-    storage, images = bench.storage, bench.host.images
-    remove = storage.remove
-
-    async def collecting(key):
-        storage.remove = remove
-        await remove(key)
-        await images.collector.collect()
-
-    async def work(services):
-        state = await services.image("base", "", False)
-        await storage.prepare("twin", state.chain)
-        storage.tars["twin"] = tar_of({"f": b"x"})
-        twin = await images.layers.adopt("twin", state.chain)
-        storage.remove = collecting
-        ran = await services.run(state, step("write f"))
-        assert ran.chain == twin.chain_id
-        return await services.finish(ran)
-
-    bench.run(work)
-    assert bench.host.rows("layers") == 2
-    assert bench.leftovers() == []
-
-
-def test_the_network_of_a_step_goes_before_the_builds(bench):
-    bench.import_image()
-
-    async def work(services):
-        state = await services.image("base", "", False)
-        await services.run(state, step("write a"))
-        await services.run(state, step("write b", network_mode="none"))
-        return await services.finish(state)
-
-    bench.run(work, network_mode="host")
-    assert [mode for _, mode in bench.runner.seen] == ["host", "none"]
-
-
-def test_remembered_steps_come_back_and_are_pruned(bench):
-    bench.import_image()
-    kept = {}
-
-    async def first(services):
-        state = await services.run(await services.image("base", "", False), step("write f"))
-        from msgspec.structs import replace
-
-        kept["state"] = replace(state, key="k")
-        await services.remember(kept["state"])
-        return await services.finish(await services.image("base", "", False))
-
-    async def second(services):
-        assert await services.cached("other") is None
-        assert await services.cached("k") == kept["state"]
-        return await services.finish(await services.image("base", "", False))
-
-    bench.run(first)
-    bench.run(second)
-    pruned = anyio.run(bench.service.prune, {})
-    assert pruned.items == ["k"]
-    assert pruned.space > 0
-    assert bench.events[-1][:2] == ("builder", "prune")
+    bench.runner.run_step = collecting
+    outcome = bench.run(on_base(run("write f"), run("write g")))
+    assert len(bench.host.images.layers.ancestry(anyio.run(bench.host.images.get, outcome.image_id).chain)) == 3
 
 
 def test_a_directory_that_is_there_makes_no_layer(bench):
     bench.import_image()
-
-    async def work(services):
-        state = await services.image("base", "", False)
-        bench.files.made = False
-        assert await services.make_directory(state, "/there", "") is state
-        bench.files.made = True
-        assert len((await services.make_directory(state, "/new", "")).diff_ids) == 2
-        return await services.finish(state)
-
-    bench.run(work)
+    bench.files.made = False
+    bench.run(on_base(lambda base: MakeDirectory(base=base, name="WORKDIR", path="/there")))
+    assert bench.host.rows("layers") == 1
+    bench.files.made = True
+    bench.run(on_base(lambda base: MakeDirectory(base=base, name="WORKDIR", path="/new")))
+    assert bench.host.rows("layers") == 2
     assert bench.leftovers() == []
 
 
-def test_scratch_and_an_image_that_is_nowhere(bench):
-    async def work(services):
-        state = await services.scratch("linux/arm64")
-        assert (state.chain, state.architecture) == ("", "arm64")
-        return await services.finish(
-            await services.copy(state, CopyStep(sources=(CopySource(bench.root, "", ("a",)),), destination="/a"))
-        )
+def test_an_image_from_nothing(bench):
+    async def recipe(services):
+        return copy_of(WRITTEN, "/a")(Scratch()), None
 
-    bench.run(work, tags=["s"])
-    assert anyio.run(bench.host.images.get, "s").image.architecture == "arm64"
+    bench.run(recipe, tags=["s"])
+    assert anyio.run(bench.host.images.get, "s").image.architecture == "amd64"
+    assert bench.leftovers() == []
+
+
+def test_steps_are_pruned(bench):
+    bench.import_image()
+    bench.run(on_base(run("write f")))
+    pruned = anyio.run(lambda: bench.service.prune({}, all=True))
+    assert len(pruned.items) == 1
+    assert bench.events[-1][:2] == ("builder", "prune")
 
 
 def test_a_bad_tag_fails_before_any_work(bench):
-    async def work(services):
+    async def recipe(services):
         raise AssertionError
 
     with pytest.raises(InvalidArgument, match="lowercase"):
-        bench.run(work, tags=["UPPER"])
-    with pytest.raises(Unsupported, match="squash"):
-        bench.run(work, squash=True)
-
-
-def test_a_context_directory_is_private_and_goes(bench):
-    async def use():
-        async with bench.service.context_directory() as directory:
-            assert directory.stat().st_mode & 0o777 == 0o700
-            (directory / "f").write_text("x")
-            await bench.service.unpack_context(0, directory)
-
-    anyio.run(use)
-    assert bench.leftovers() == []
-    assert bench.files.calls == ["unpack_archive"]
-
-
-def test_downloads(bench):
-    from http.server import BaseHTTPRequestHandler, HTTPServer
-    from threading import Thread
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200 if self.path.startswith("/good") else 404)
-            self.send_header("Last-Modified", "Thu, 01 Jan 1970 00:01:40 GMT")
-            self.end_headers()
-            self.wfile.write(b"content")
-
-        def log_message(self, *words):
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    Thread(target=server.serve_forever, daemon=True).start()
-    address = f"http://127.0.0.1:{server.server_port}"
-    bench.import_image()
-
-    async def work(services):
-        place = await services.download(f"{address}/good/a%20b?x=1")
-        file = place / "a b"
-        assert file.read_bytes() == b"content"
-        assert (file.stat().st_mode & 0o777, file.stat().st_mtime) == (0o600, 100)
-        with pytest.raises(NotFound, match="the server answered 404"):
-            await services.download(f"{address}/bad")
-        return await services.finish(await services.image("base", "", False))
-
-    try:
-        bench.run(work)
-    finally:
-        server.shutdown()
-    assert bench.leftovers() == []
+        bench.run(recipe, tags=["UPPER"])

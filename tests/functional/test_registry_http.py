@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from hooper.api.driver import DriverContext
@@ -31,7 +32,7 @@ def anyio_backend() -> str:
 
 @asynccontextmanager
 async def connected(host: str, credentials: Credentials | None = None, **config: Any) -> AsyncIterator[RegistryClient]:
-    context = cast(DriverContext, SimpleNamespace(config=HttpConfig(**config)))
+    context = cast(DriverContext, SimpleNamespace(config=msgspec.convert(config, HttpConfig)))
     async with HttpRegistry(context).connect(host, credentials) as client:
         yield client
 

@@ -76,5 +76,5 @@ async def test_a_layer_that_is_no_archive_leaves_nothing(kind: type[StorageDrive
         await bad.push(registry.host, "app", "1")
         with pytest.raises(DataLoss):
             await host.images.pull(f"{registry.host}/app:1", host.sink)
-        await host.images.collector.collect()
+        await host.images.prune({})
         assert host.rows("images") == host.rows("layers") == host.rows("blobs") == 0

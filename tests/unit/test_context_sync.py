@@ -107,7 +107,8 @@ def test_a_listing_that_no_directory_has(entries):
 def tree(**changes):
     """A small listing; a change is the fields of an entry, or None for one that is gone."""
     base = {
-        "a": Entry(b"a", FILE, 1, 10, 10), "d": Entry(b"d", DIRECTORY, 0, 20, 20), "d/b": Entry(b"d/b", FILE, 2, 30, 30),
+        "a": Entry(b"a", FILE, 1, 10, 10), "d": Entry(b"d", DIRECTORY, 0, 20, 20),
+        "d/b": Entry(b"d/b", FILE, 2, 30, 30),
         "d/h": Entry(b"d/h", FILE, 1, 10, 10, b"a"), "l": Entry(b"l", LINK, 0, 40, 40, b"a"),
     }  # fmt: skip
     for name, change in changes.items():

@@ -46,7 +46,7 @@ def test_history_is_as_docker_writes_it(bench):
     plan = bench.plan(
         "FROM base\nENV a=b c=\"d e\"\nENV x y  z $a\nLABEL l=$a\nRUN echo hi\nWORKDIR x/$a\nEXPOSE 80-82 53/udp\n"
         "ONBUILD RUN echo x\nCMD echo $a\nVOLUME /v $a\nSHELL [\"/bin/sh\",\"-ec\"]\nSTOPSIGNAL 9\n"
-        "ENTRYPOINT [\"a\"]\nCOPY f /x/\nARG foo=bar\nARG bar\nRUN echo $foo $bar\nUSER $a\n",
+        "ENTRYPOINT [\"a\"]\nCOPY f /x/\nARG foo=${a}ar\nARG bar\nRUN echo $foo $bar\nUSER $a\n",
         build_args={"bar": "q r"}, labels={"zz": "$1'"},
     )  # fmt: skip
     assert history(plan) == [

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from hooper.api.errors import DataLoss, InvalidArgument, NotFound
+from hooper.api.errors import DataLoss, InvalidArgument, NotFound, Unsupported
 from hooper.api.manifests import (
+    OCI_CONFIG,
     OCI_MANIFEST,
+    ImageManifest,
     Index,
+    check_image,
     choose,
     decode_image,
+    digest_of,
+    fits,
     host_architecture,
     parse_platform,
     platform_name,
@@ -86,3 +91,51 @@ def test_nulls_in_a_configuration_are_absent_members() -> None:
 def test_a_damaged_configuration(config: bytes) -> None:
     with pytest.raises(DataLoss, match="the configuration of x is damaged"):
         decode_image(config, "x")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "offered", "chosen"),
+    [
+        ("linux/amd64/v3", ["linux/amd64", "linux/amd64/v2", "linux/amd64/v4"], "linux/amd64/v2"),
+        ("linux/amd64", ["linux/386", "linux/amd64"], "linux/amd64"),
+        ("linux/amd64", ["linux/arm64", "linux/386"], "linux/386"),
+        ("linux/arm64", ["linux/arm/v6", "linux/arm/v7"], "linux/arm/v7"),
+        ("linux/arm/v6", ["linux/arm/v7", "linux/arm/v5"], "linux/arm/v5"),
+        ("linux/arm/v6", ["linux/arm/v7", "linux/arm64"], ""),
+        ("linux/386", ["linux/amd64"], ""),
+    ],
+)
+def test_what_runs_on_a_platform_in_place_of_its_own(wanted: str, offered: list[str], chosen: str) -> None:
+    entries = [Descriptor(OCI_MANIFEST, digest_of(text.encode()), 1, platform=parse_platform(text)) for text in offered]
+    index = Index(schema_version=2, manifests=entries)
+    if not chosen:
+        with pytest.raises(NotFound):
+            choose(index, parse_platform(wanted))
+        assert not any(fits(parse_platform(text), parse_platform(wanted)) for text in offered)
+        return
+    found = choose(index, parse_platform(wanted))
+    assert found.platform == parse_platform(chosen)
+    assert fits(parse_platform(chosen), parse_platform(wanted))
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", "foreign layer"),
+        ("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", "foreign layer"),
+        ("application/vnd.in-toto+json", "is not an image"),
+        ("application/vnd.oci.image.layer.v1.tar+gzip+encrypted", "is not an image"),
+    ],
+)
+def test_layers_that_cannot_be_used_are_refused(kind: str, why: str) -> None:
+    config = Descriptor(OCI_CONFIG, digest_of(b""), 0)
+    manifest = ImageManifest(schema_version=2, config=config, layers=[Descriptor(kind, digest_of(b"x"), 1)])
+    with pytest.raises(Unsupported, match=why):
+        check_image(manifest, "app")
+
+
+@pytest.mark.parametrize("end", ["", "+gzip", "+zstd"])
+def test_layers_that_can_be_used(end: str) -> None:
+    config = Descriptor(OCI_CONFIG, digest_of(b""), 0)
+    layer = Descriptor(f"application/vnd.oci.image.layer.v1.tar{end}", digest_of(b"x"), 1)
+    check_image(ImageManifest(schema_version=2, config=config, layers=[layer]), "app")

@@ -1,4 +1,4 @@
-"""Patterns of file names. The tables say what Docker's matcher, Go's filepath.Match and the docker client make of them."""
+"""Patterns of file names. The tables say what Docker's matcher and Go's filepath.Match make of them."""
 
 from __future__ import annotations
 
@@ -198,8 +198,9 @@ def test_the_lines_of_an_ignore_file(text, patterns):
 
 
 @pytest.mark.parametrize(
-    ("rules", "line", "why"), [("a\n!", 2, "illegal exclusion"), ("[", 1, "syntax error"), ("\n#\na\\", 3, "syntax error")]
-)  # fmt: skip
+    ("rules", "line", "why"),
+    [("a\n!", 2, "illegal exclusion"), ("[", 1, "syntax error"), ("\n#\na\\", 3, "syntax error")],
+)
 def test_a_bad_line_is_named_with_its_file(rules, line, why):
     with pytest.raises(InvalidArgument, match=rf"^x\.dockerignore:{line}: {why}"):
         parse_ignore_file(rules, "x.dockerignore")

@@ -11,7 +11,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-
 import msgspec
 
 from hooper.api.build_events import BuildEvent

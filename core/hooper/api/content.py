@@ -19,7 +19,7 @@ class Content(ABC):
 
     @abstractmethod
     async def add(self, file: Path, digest: str, owner: str) -> None:
-        """Moves a complete file, which the caller has verified, into the content, durably, and keeps it for the owner."""
+        """Moves a complete file, which the caller has verified, into the content, durably; the owner keeps it."""
 
     @abstractmethod
     def keep(self, digest: str, owner: str) -> None:
@@ -28,6 +28,10 @@ class Content(ABC):
     @abstractmethod
     def release(self, digest: str, owner: str) -> None:
         """Keeps it no longer: the next `collect` removes it if nothing else needs it. Harmless if it was not kept."""
+
+    @abstractmethod
+    def kept(self, owner: str) -> Sequence[str]:
+        """The digests that an owner keeps."""
 
     @abstractmethod
     async def collect(self) -> None:

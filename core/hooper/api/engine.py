@@ -32,11 +32,13 @@ from hooper.api.model import (
     Volume,
 )
 from hooper.api.network import Endpoint, Network
-from hooper.api.registry import Credentials, Descriptor
+from hooper.api.registry import Credentials, Descriptor, SearchResult
 
 if TYPE_CHECKING:
     from hooper.api.content import Content
+    from hooper.api.image_places import ImagePlaces
     from hooper.api.moving import Moves
+    from hooper.api.policy import Verification
 
 Filters = Mapping[str, Sequence[str]]
 """{"label": ["a", "b=c"], "status": ["running"]}: Docker's filters, in either wire form, parsed."""
@@ -264,13 +266,29 @@ ProgressSink = Callable[[dict[str, Any]], Awaitable[None]]
 """Takes one message of Docker's JSON progress stream: status, id, progressDetail…"""
 
 
+class Variant(msgspec.Struct, frozen=True):
+    """An image for one platform."""
+
+    image: ImageSummary
+    manifest: Descriptor
+    """As it came; of an image that never had a manifest its configuration."""
+    content: int
+    """Bytes of the compressed form that are here."""
+    containers: Sequence[str]
+    """Ids of those that use it."""
+
+
 class Images(ABC):
     @abstractmethod
     async def list(self, *, all: bool = False, filters: Filters | None = None) -> Sequence[ImageSummary]: ...
 
     @abstractmethod
-    async def get(self, name: str) -> ImageSummary:
-        """NotFound "No such image: NAME"."""
+    async def get(self, name: str, *, platform: str = "") -> ImageSummary:
+        """NotFound "No such image: NAME", and if it is not here for the platform ("": the one that the name is)."""
+
+    async def variants(self, image: ImageSummary) -> Sequence[Variant]:
+        """The image, and those that came from the same index for other platforms."""
+        return ()
 
     @abstractmethod
     async def layer_sizes(self, image: ImageSummary) -> Sequence[int]:
@@ -289,31 +307,49 @@ class Images(ABC):
         """Returns the image's id. An error raised here is not yet in the progress stream."""
 
     @abstractmethod
-    async def push(self, reference: str, progress: ProgressSink, *, credentials: Credentials | None = None) -> None:
-        """Without a tag: all tags of the name."""
+    async def push(
+        self, reference: str, progress: ProgressSink, *, credentials: Credentials | None = None, platform: str = ""
+    ) -> None:
+        """Without a tag: all tags of the name. `platform`: which image, where it came for several."""
 
     @abstractmethod
     async def tag(self, name: str, reference: str) -> None: ...
 
     @abstractmethod
-    async def remove(self, name: str, *, force: bool = False, prune: bool = True) -> Sequence[Deleted]: ...
+    async def remove(
+        self, name: str, *, force: bool = False, prune: bool = True, platforms: Sequence[str] = ()
+    ) -> Sequence[Deleted]:
+        """`platforms`: only the images for these, of those that came from one index."""
 
     @abstractmethod
     async def prune(self, filters: Filters) -> Pruned: ...
 
     @abstractmethod
-    async def save(self, names: Sequence[str], output: int) -> None:
+    async def save(self, names: Sequence[str], output: int, *, platform: str = "") -> None:
         """Writes a tar, both an OCI layout and docker-save's, to a descriptor."""
 
     @abstractmethod
-    async def load(self, archive: int, progress: ProgressSink) -> Sequence[str]:
-        """Reads such a tar (either kind, compressed or not); returns what was loaded."""
+    async def load(self, archive: int, progress: ProgressSink, *, platform: str = "") -> Sequence[str]:
+        """Reads such a tar (either kind, compressed or not); returns what was loaded: of a platform, or all."""
 
     @abstractmethod
     async def import_tar(
         self, archive: int, *, reference: str = "", message: str = "", changes: Sequence[str] = (), platform: str = ""
     ) -> str:
         """Makes an image of one layer from a file system tar; returns its id."""
+
+    async def import_url(
+        self,
+        url: str,
+        progress: ProgressSink,
+        *,
+        reference: str = "",
+        message: str = "",
+        changes: Sequence[str] = (),
+        platform: str = "",
+    ) -> str:
+        """As `import_tar`, of a tar that the engine's host downloads."""
+        raise Unsupported(f"cannot import {url}", "only uploads are imported", "Download it and import the file.")
 
     @abstractmethod
     async def login(self, host: str, credentials: Credentials) -> str:
@@ -331,6 +367,21 @@ class Images(ABC):
         self, reference: str, credentials: Credentials | None = None
     ) -> tuple[Descriptor, Sequence[Any]]:
         """The registry's descriptor and the platforms."""
+
+    async def verify(
+        self,
+        reference: str,
+        keys: Sequence[str],
+        *,
+        identities: Sequence[str] = (),
+        credentials: Credentials | None = None,
+    ) -> Verification:
+        """What the signatures of an image in a registry are worth; `keys` are public keys in PEM.
+
+        `identities` are patterns (fnmatch) of repositories that a signature may be for; none: the image's own.
+        InvalidArgument for what is no key; Unsupported.
+        """
+        raise Unsupported("this engine verifies no signatures")
 
 
 class SubnetStatus(msgspec.Struct, frozen=True):
@@ -541,3 +592,8 @@ class Engine(ABC):
     def content(self) -> Content:
         """Blobs and manifests, for a registry. Unsupported by an engine that does not override this."""
         raise Unsupported("this engine does not give its content out")
+
+    @property
+    def places(self) -> ImagePlaces:
+        """Images between registries and layouts. Unsupported by an engine that does not override this."""
+        raise Unsupported("this engine does not copy images")

@@ -8,6 +8,7 @@ for everything that a user can cause or mend.
 
 from __future__ import annotations
 
+import errno
 from typing import ClassVar
 
 
@@ -112,6 +113,23 @@ class SkipDriver(HooperError):
     kind = "skip-driver"
 
 
+class NoSpace(HooperError):
+    """A disk of the host, or what somebody may use of it, is full."""
+
+    kind = "no-space"
+
+
+def no_space(error: BaseException, what: str = "cannot write") -> NoSpace | None:
+    """What a system's error means if that is a full disk; None if it is another one."""
+    if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return None
+    place = f"{what} {error.filename}" if isinstance(error.filename, str) else what
+    return NoSpace(place, (error.strerror or str(error)).lower(), FREE_SPACE)
+
+
+FREE_SPACE = "Free some: `hooper system df` shows what takes it, `hooper system prune` removes what nothing uses."
+
+
 class Internal(HooperError):
     """A fault of hooper itself or of the host."""
 
@@ -133,6 +151,7 @@ def _encodable(text: str) -> str:
 
 def to_wire(error: BaseException) -> dict[str, str | int]:
     """An error as a mapping that `from_wire` turns back into the same kind."""
+    error = no_space(error) or error
     if not isinstance(error, HooperError):
         return {"kind": "internal", "what": _encodable(f"{type(error).__name__}: {error}")}
     wire: dict[str, str | int] = {

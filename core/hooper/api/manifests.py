@@ -76,7 +76,7 @@ def parse_manifest(manifest: Manifest, name: str) -> ImageManifest | Index:
     """
     try:
         head = msgspec.json.decode(manifest.content, type=dict[str, Any])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DataLoss(f"the manifest of {name} is damaged", str(error), "Push the image again.") from error
     kind = head.get("mediaType") or manifest.descriptor.media_type
     if head.get("schemaVersion") == 1 or kind in _SCHEMA1:
@@ -91,7 +91,7 @@ def parse_manifest(manifest: Manifest, name: str) -> ImageManifest | Index:
         raise Unsupported(f"{name} is not an image", f"its media type is {kind}")
     try:
         parsed = msgspec.json.decode(manifest.content, type=wanted)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DataLoss(f"the manifest of {name} is damaged", str(error), "Push the image again.") from error
     parsed.media_type = kind or (OCI_INDEX if is_index else OCI_MANIFEST)
     return parsed
@@ -122,7 +122,7 @@ def decode_image(config: bytes, name: str) -> Image:
             if part in raw:
                 raw[part] = _without_nulls(raw[part])
         return msgspec.convert(raw, Image)
-    except (msgspec.DecodeError, msgspec.ValidationError, AttributeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, AttributeError) as error:
         raise DataLoss(f"the configuration of {name} is damaged", str(error), "Build or push it again.") from error
 
 

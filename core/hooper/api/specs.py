@@ -21,6 +21,7 @@ class Kind(StrEnum):
     LOG = "log"
     VOLUME = "volume"
     SUBSCRIBER = "subscriber"
+    POLICY = "policy"
 
 
 @dataclass(frozen=True)

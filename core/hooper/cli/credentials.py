@@ -45,6 +45,8 @@ def everything() -> dict[str, Credentials]:
     """What is known of every registry, by its key."""
     config = _read()
     keys = {*config.get("auths", {}), *config.get("credHelpers", {})}
+    if store := config.get("credsStore"):
+        keys |= _listed(str(store))
     return {key: credentials for key in sorted(keys) if (credentials := _of_key(config, key))}
 
 
@@ -80,11 +82,12 @@ def store(host: str, credentials: Credentials) -> str:
 def erase(host: str) -> bool:
     """Forgets the credentials for `host`; False if there were none."""
     config, key = _read(), server_key(host)
+    known = False
     if helper := _helper(config, key):
+        known = bool(_ask_helper(helper, "get", key))
         _ask_helper(helper, "erase", key)
-    known = key in config.get("auths", {})
-    if known:
-        del config["auths"][key]
+    known |= key in config.get("auths", {})
+    if config.get("auths", {}).pop(key, None) is not None:
         _write(config)
     return known
 
@@ -92,24 +95,59 @@ def erase(host: str) -> bool:
 def _of_key(config: Mapping[str, Any], key: str) -> Credentials | None:
     if helper := _helper(config, key):
         answer = _ask_helper(helper, "get", key)
-        return _from_helper(key, json.loads(answer)) if answer else None
-    entry = config.get("auths", {}).get(key) or config.get("auths", {}).get(f"https://{key}")
+        return _from_helper(key, _parsed(helper, answer)) if answer else None
+    entry = _entry(config.get("auths", {}), key)
     if not entry:
         return None
     credentials = {"serveraddress": key}
     if entry.get("identitytoken"):
         credentials["identitytoken"] = entry["identitytoken"]
     if entry.get("auth"):
-        user, _, password = base64.b64decode(entry["auth"]).decode("utf-8", "replace").partition(":")
+        user, _, password = _decoded(key, entry["auth"]).partition(":")
         credentials |= {"username": user, "password": password.rstrip("\0")}
     elif "username" in entry:
         credentials |= {"username": entry["username"], "password": entry.get("password", "")}
     return credentials
 
 
+def _entry(auths: Mapping[str, Any], key: str) -> Any:
+    """What is kept for a registry, also under an address as old versions wrote it: https://HOST/v1/."""
+    if auths.get(key):
+        return auths[key]
+    host = _hostname(key)
+    return next((entry for known, entry in auths.items() if entry and _hostname(known) == host), None)
+
+
+def _hostname(key: str) -> str:
+    return key.removeprefix("https://").removeprefix("http://").partition("/")[0]
+
+
+def _decoded(key: str, auth: str) -> str:
+    try:
+        return base64.b64decode(auth, validate=True).decode("utf-8", "replace")
+    except ValueError as error:
+        raise InvalidArgument(
+            f"cannot use the credentials for {key} in {config_path()}", str(error), f"Log in again: hooper login {key}"
+        ) from error
+
+
+def _listed(store: str) -> set[str]:
+    """The registries that a credential store knows."""
+    answer = _ask_helper(store, "list", "")
+    return set(_parsed(store, answer)) if answer else set()
+
+
+def _parsed(helper: str, answer: str) -> dict[str, str]:
+    try:
+        found = json.loads(answer)
+    except ValueError as error:
+        raise Unavailable(f"the credential helper docker-credential-{helper} gave no JSON", str(error)) from error
+    return found if isinstance(found, dict) else {}
+
+
 def _from_helper(key: str, answer: Mapping[str, str]) -> Credentials:
     if answer.get("Username") == _TOKEN_USER:
-        return {"serveraddress": key, "identitytoken": answer["Secret"]}
+        return {"serveraddress": key, "identitytoken": answer.get("Secret", "")}
     return {"serveraddress": key, "username": answer.get("Username", ""), "password": answer.get("Secret", "")}
 
 

@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import click
+
 from hooper.cli import humanise
+from hooper.cli.command import command
+from hooper.cli.flags import flag
 from hooper.cli.output import print_table
+from hooper.cli.session import Session
+from hooper.cli.values import filters
 
 
 def print_tree(images: list[dict[str, Any]], *, full: bool) -> None:
@@ -39,3 +45,14 @@ def _image(image: Mapping[str, Any], *, full: bool) -> Iterator[list[str]]:
             humanise.size(sizes["Content"], 3),
             "U" if used else "",
         ]
+
+
+@command("tree", "[REPOSITORY[:TAG]]")
+@flag("-a", "--all", help="Show all images (default hides intermediate images)")
+@flag("--no-trunc", help="Don't truncate output")
+@click.argument("reference", required=False, default="")
+@click.pass_obj
+def tree(session: Session, reference: str, all: bool, no_trunc: bool) -> None:
+    """List images, and what they hold for several platforms, as a tree."""
+    wanted = {"filters": filters((f"reference={reference}",))} if reference else {}
+    print_tree(session.client.get("/images/json", {"all": all or None, "manifests": True, **wanted}), full=no_trunc)

@@ -35,7 +35,8 @@ def search(
     session: Session, term: str, filters: tuple[str, ...], format: str, limit: int | None, no_trunc: bool
 ) -> None:
     """Search a registry for images."""
-    host = term.partition("/")[0] if "." in term.partition("/")[0] else ""
+    first, slash, _ = term.partition("/")
+    host = first if slash and ("." in first or ":" in first or first == "localhost") else ""
     query = {"term": term, "limit": limit, "filters": parse_filters(filters)}
     found = session.client.call("GET", "/images/search", query, headers=registry_auth(host))
     rows = [_row(one, full=no_trunc) for one in sorted(found, key=lambda one: -one.get("star_count", 0))]

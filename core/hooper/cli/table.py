@@ -68,6 +68,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "context": ("group:context", "Manage contexts: the daemons that one works with"),
         "daemon": ("hooper.daemon.main:daemon_command", "Run the daemon"),
         "image": ("group:image", "Manage images"),
+        "manifest": ("group:manifest", "Manage image manifests and lists of them"),
         "network": ("group:network", "Manage networks"),
         "plugin": ("group:plugin", "See the plugins and how they are"),
         "system": ("group:system", "Manage hooper"),
@@ -139,6 +140,8 @@ GROUPS: dict[str, dict[str, Entry]] = {
     },
     "image": {
         "build": _BUILD,
+        "copy": ("hooper.cli.image_copy:copy", "Copy an image between registries and layouts"),
+        "diff": ("hooper.cli.image_diff:diff", "Show how two images differ"),
         "history": _HISTORY,
         "import": _IMPORT,
         "inspect": ("hooper.cli.inspect:inspect_image", "Display detailed information on one or more images"),
@@ -150,6 +153,15 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "rm": _RMI,
         "save": _SAVE,
         "tag": _TAG,
+        "tree": ("hooper.cli.image_tree:tree", "List images, and what they hold for several platforms, as a tree"),
+        "verify": ("hooper.cli.image_verify:verify", "Verify the signatures of an image in its registry"),
+    },
+    "manifest": {
+        "annotate": ("hooper.cli.manifest:annotate", "Add information to a manifest of a local list"),
+        "create": ("hooper.cli.manifest:create", "Create a local list of manifests, to be annotated and pushed"),
+        "inspect": ("hooper.cli.manifest:inspect", "Display an image manifest, or a list of them"),
+        "push": ("hooper.cli.manifest:push", "Push a list of manifests to a registry"),
+        "rm": ("hooper.cli.manifest:rm", "Delete one or more local lists of manifests"),
     },
     "network": {
         "connect": ("hooper.cli.network:connect", "Connect a container to a network"),
@@ -213,12 +225,10 @@ ALIASES = {
 }
 
 _ONE_HOST = "hooper works on one host at a time and has no swarm; `hooper context` names several hosts."
-_PLATFORMS = "What it does with images of other platforms, `hooper image` does with --platform."
 ABSENT = {
     **dict.fromkeys(("node", "secret", "service", "stack", "swarm"), _ONE_HOST),
     "checkpoint": "`hooper container move` and `save` carry containers elsewhere.",
     "compose": "docker-compose works with hooper: set DOCKER_HOST to the daemon's address.",
-    "manifest": _PLATFORMS,
-    "trust": "hooper verifies digests; name an image by REPOSITORY@DIGEST to be sure of it.",
+    "trust": "`hooper image verify` verifies cosign's signatures, and an image policy asks for them.",
 }
 """What to say to those who look for a command of docker's that hooper has not."""

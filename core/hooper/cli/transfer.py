@@ -10,6 +10,7 @@ from typing import BinaryIO
 import click
 
 from hooper.api.errors import InvalidArgument
+from hooper.api.layout import Layout
 from hooper.api.reference import Reference
 from hooper.cli import terminal
 from hooper.cli.command import command
@@ -30,10 +31,18 @@ _BLOCK = 1 << 18
 @platform_flag()
 @no_trust
 @flag("-q", "--quiet", help="Suppress verbose output")
+@text("--name", "named", help="Of an image in a layout (oci:PATH:TAG): what to call it here")
 @click.argument("name")
 @click.pass_obj
-def pull(session: Session, name: str, all_tags: bool, platform: str, quiet: bool) -> None:
+def pull(session: Session, name: str, all_tags: bool, platform: str, quiet: bool, named: str) -> None:
     """Download an image from a registry."""
+    if (layout := Layout.parse(name)) is not None:
+        from hooper.cli.image_copy import pull_layout
+
+        if all_tags:
+            raise InvalidArgument("--all-tags is for registries")
+        pull_layout(session, layout, name=named, platform=platform, quiet=quiet)
+        return
     given = Reference.parse(name)
     if all_tags and (given.tag or given.digest):
         raise InvalidArgument("tag can't be used with --all-tags")
@@ -43,15 +52,24 @@ def pull(session: Session, name: str, all_tags: bool, platform: str, quiet: bool
     print(reference)
 
 
-@command("push", "NAME[:TAG]")
+@command("push", "NAME[:TAG] [LAYOUT]")
 @flag("-a", "--all-tags", help="Push all tags of an image to the repository")
 @text("--platform", help="Push a platform-specific manifest as a single-platform image")
 @no_trust
 @flag("-q", "--quiet", help="Suppress verbose output")
 @click.argument("name")
+@click.argument("layout", required=False, default="")
 @click.pass_obj
-def push(session: Session, name: str, all_tags: bool, platform: str, quiet: bool) -> None:
-    """Upload an image to a registry."""
+def push(session: Session, name: str, layout: str, all_tags: bool, platform: str, quiet: bool) -> None:
+    """Upload an image to a registry, or write it to a layout (oci:PATH:TAG)."""
+    if layout:
+        from hooper.cli.image_copy import push_layout
+
+        target = Layout.parse(layout)
+        if target is None:
+            raise InvalidArgument(f"{layout} is no layout", remedy="Write oci:PATH:TAG, or push NAME[:TAG] alone.")
+        push_layout(session, name, target)
+        return
     reference = Reference.parse(name)
     if all_tags and reference.tag:
         raise InvalidArgument("tag can't be used with --all-tags")

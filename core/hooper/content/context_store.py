@@ -22,7 +22,7 @@ import msgspec
 
 from hooper.api import context_sync as wire
 from hooper.api.context_sync import Entry
-from hooper.api.errors import DataLoss, HooperError, Internal
+from hooper.api.errors import DataLoss, HooperError, Internal, no_space
 from hooper.content.listing import Row, content_digest, entry_digest, kind_of
 from hooper.content.mounting import enter
 from hooper.content.receiving import too_large
@@ -119,8 +119,8 @@ def receive(arguments: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
                 "cannot receive the build context", "the client closed the stream", "Build again."
             ) from None
         except OSError as error:
-            raise Internal(
-                "cannot keep the build context", error.strerror or str(error), "Is there space left on the disk?"
+            raise no_space(error, "cannot keep the build context") or Internal(
+                "cannot keep the build context", error.strerror or str(error)
             ) from error
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hooper.api.errors import DataLoss, Internal, InvalidArgument, NotFound
+from hooper.api.errors import DataLoss, Internal, InvalidArgument, NotFound, no_space
 from hooper.api.modes import parse_mode
 from hooper.content.compression import plain_reader
 from hooper.content.mounting import move_root, open_in_root, open_tree, private_namespace
@@ -161,7 +160,6 @@ def copy_files(arguments: Mapping[str, Any], fds: Sequence[int]) -> None:
                 copy.copy(tree, path, name, only)
     except OSError as error:
         place = f" to {os.fsdecode(error.filename)}" if error.filename else ""
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise Internal(
-            f"cannot copy{place}", error.strerror or str(error), "Free some disk space." if full else ""
+        raise no_space(error, f"cannot copy{place}") or Internal(
+            f"cannot copy{place}", error.strerror or str(error)
         ) from error

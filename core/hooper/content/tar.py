@@ -118,13 +118,16 @@ class Stream:
             count -= size
             yield memoryview(self._chunk)[start : start + size]
 
-    def skip(self, count: int) -> None:
-        """Passes over `count` bytes. DataLoss if the stream ends before."""
-        if count <= len(self._chunk) - self._position:
-            self._position += count
+    def skip(self, count: int, padding: int = 0) -> None:
+        """Passes over `count` bytes, and over a padding, which may be missing at the end: where Docker's client puts
+        a Dockerfile into a context, it is. DataLoss if the stream ends before.
+        """
+        if count + padding <= len(self._chunk) - self._position:
+            self._position += count + padding
             return
         for _ in self.pieces(count):
             pass
+        self.take(padding)
 
     def drain(self) -> None:
         """Reads to the end: what is behind an archive's end still belongs to its digest."""
@@ -228,7 +231,7 @@ class TarReader:
         stream = self._stream
         pax: dict[bytes, bytes] = {}
         while True:
-            stream.skip(self._left + self._padding)
+            stream.skip(self._left, self._padding)
             self._left = self._padding = 0
             offset = stream.offset
             block = stream.take(BLOCK)

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hooper.api.errors import HooperError, Internal, InvalidArgument, Unsupported
+from hooper.api.errors import HooperError, Internal, InvalidArgument, Unsupported, no_space
 from hooper.content import mounting
 from hooper.content.pipeline import PlainStream
 from hooper.content.tar import (
@@ -59,8 +59,8 @@ def clean(name: bytes, offset: int) -> bytes:
 def _failed(entry: Entry, error: OSError) -> HooperError:
     what = f"cannot unpack {os.fsdecode(entry.name)}"
     why = error.strerror or str(error)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Internal(what, why, "Free some disk space, or use another --data-root.")
+    if full := no_space(error, what):
+        return full
     if error.errno in (errno.EPERM, errno.EOPNOTSUPP):
         return Unsupported(what, why, "The file system or the rights of the engine do not allow this kind of file.")
     if error.errno == errno.EIO:

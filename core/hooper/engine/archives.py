@@ -50,12 +50,16 @@ class Saver:
     def __init__(self, images: ImageStore, layers: LayerStore, packer: Packer) -> None:
         self._images, self._layers, self._packer = images, layers, packer
 
-    async def save(self, names: Sequence[str], output: int) -> Sequence[str]:
-        """Each name is a reference, a repository (all its tags) or an id. NotFound before anything is written.
+    async def save(self, names: Sequence[str], output: int, platform: str = "") -> Sequence[str]:
+        """Each name is a reference, a repository (all its tags) or an id. NotFound before anything is written;
+        with a platform also if it is not there for that.
 
         The ids of the images in it.
         """
-        wanted = self._wanted(names)
+        wanted = {
+            self._images.for_platform(one, platform, found[0].familiar if found else ""): found
+            for one, found in self._wanted(names).items()
+        }
         with self._layers.lease() as lease:
             for image_id in wanted:
                 lease.add("blob", image_id)

@@ -15,7 +15,7 @@ import msgspec
 
 from hooper.api.driver import Workers
 from hooper.api.engine import ProgressSink
-from hooper.api.errors import InvalidArgument
+from hooper.api.errors import InvalidArgument, NotFound
 from hooper.api.manifests import (
     OCI_CONFIG,
     ImageManifest,
@@ -23,10 +23,12 @@ from hooper.api.manifests import (
     check_image,
     decode_image,
     digest_of,
+    fits,
     parse_manifest,
+    parse_platform,
 )
 from hooper.api.reference import Reference
-from hooper.api.registry import Descriptor, Manifest
+from hooper.api.registry import Descriptor, Manifest, Platform
 from hooper.engine import distribution_progress as tell
 from hooper.engine.image_store import ImageStore
 from hooper.engine.layers import Layer, LayerStore, Lease, chain_ids
@@ -119,10 +121,11 @@ class Loader:
         self._images, self._layers, self._packer = images, layers, packer
         self._workers, self._scratch = workers, scratch
 
-    async def load(self, archive: int, sink: ProgressSink) -> list[tuple[str, list[Reference]]]:
-        """Ids and tags of what was loaded, image by image."""
+    async def load(self, archive: int, sink: ProgressSink, platform: str = "") -> list[tuple[str, list[Reference]]]:
+        """Ids and tags of what was loaded, image by image; with a platform those for it, NotFound if there are none."""
         async with self.spooled(archive) as spool:
-            return await self._loaded(spool, _images_of(spool), sink)
+            found = _images_of(spool)
+            return await self._loaded(spool, _for_platform(found, platform) if platform else found, sink)
 
     async def load_layout(self, directory: Path, sink: ProgressSink) -> list[tuple[str, list[Reference]]]:
         """As `load`, of an OCI image layout in a directory; its images get no tags."""
@@ -233,6 +236,17 @@ def _described(spool: Spool, entry: Descriptor, tags: list[Reference]) -> list[A
     check_image(parsed, entry.digest)
     names = [_blob(layer.digest) for layer in parsed.layers]
     return [ArchivedImage(spool.read(_blob(parsed.config.digest)), names, list(tags), parsed.layers)]
+
+
+def _for_platform(images: Sequence[ArchivedImage], platform: str) -> Sequence[ArchivedImage]:
+    wanted, found = parse_platform(platform), []
+    for image in images:
+        what = decode_image(image.config, "an image of the archive")
+        if fits(Platform(os=what.os, architecture=what.architecture, variant=what.variant), wanted):
+            found.append(image)
+    if not found:
+        raise NotFound(f"the archive has no image for the platform {platform}", remedy="Load it without --platform.")
+    return found
 
 
 def _is_image(entry: Descriptor) -> bool:

@@ -17,7 +17,7 @@ from hooper.api.build_session import BuildSession
 from hooper.api.builder import BuildRequest, OutputSpec, Plan, Progress
 from hooper.api.driver import Workers
 from hooper.api.engine import BuildOutcome
-from hooper.api.errors import HooperError
+from hooper.api.errors import HooperError, no_space
 from hooper.api.model import Image
 from hooper.api.storage import StorageDriver
 from hooper.engine.build_cache import BuildCache
@@ -94,11 +94,12 @@ class BuildRun:
         await report.planned()
         try:
             await solver.solve(self._plan.result)
-        except Exception as error:
+        except Exception as raised:
+            error = no_space(raised) or raised
             if report.failed_node is not None and isinstance(error, HooperError):
                 placed(error, report.failed_node)
             await self._tell_failure(report, solver.results, error)
-            raise
+            raise error from (None if error is raised else raised)
         outcome = await self._export(_file_systems(solver.results))
         for note in self._plan.notes:
             await self._progress.event(events.Noted(text=note))

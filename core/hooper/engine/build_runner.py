@@ -103,12 +103,14 @@ class BuildRunner:
         finally:
             ours.close()
             theirs.close()
-            with anyio.CancelScope(shield=True):
-                # Not `leave`, which would tell of a container that nobody knows.
-                await self._core.networks.part(container.id)
-                self._core.networks.release(container.id)
-            self._starter.clean(container.id)
-            shutil.rmtree(self._core.data_dir(container.id), ignore_errors=True)
+            try:
+                with anyio.CancelScope(shield=True):
+                    # Not `leave`, which would tell of a container that nobody knows.
+                    await self._core.networks.part(container.id)
+                    self._core.networks.release(container.id)
+            finally:
+                self._starter.clean(container.id)
+                shutil.rmtree(self._core.data_dir(container.id), ignore_errors=True)
         return exited.exit_code
 
     async def _run(
@@ -183,7 +185,7 @@ class BuildRunner:
         bare = run.insecure and self._core.host.cgroup_version == 1
         return HostConfig(
             network_mode="bridge" if mode in ("", "default") else mode,
-            extra_hosts=request.extra_hosts,
+            extra_hosts=[*request.extra_hosts, *_own_name(run, mode)],
             memory=request.memory,
             memory_swap=request.memory_swap,
             cpu_shares=request.cpu_shares,
@@ -227,6 +229,11 @@ def environment(run: Run) -> list[str]:
     """A command's variables; of the hidden ones those that have no other value."""
     given = {item.partition("=")[0] for item in run.env}
     return [*run.env, *(item for item in run.hidden_env if item.partition("=")[0] not in given)]
+
+
+def _own_name(run: Run, mode: str) -> list[str]:
+    """What finds a command's host name where no endpoint does: programs look it up (sudo, `hostname --fqdn`)."""
+    return [f"{run.hostname or HOSTNAME}:127.0.0.1"] if mode in ("host", "none") else []
 
 
 def _check_allowed(run: Run, request: BuildRequest) -> None:

@@ -63,7 +63,8 @@ class Trees:
             case graph.HttpSource():
                 return await self._stack.enter_async_context(self._contexts.of_download(node))
             case graph.GitSource():
-                return await self._stack.enter_async_context(self._contexts.of_repository(node))
+                repository = self._contexts.of_repository(node, self._session)
+                return await self._stack.enter_async_context(repository)
             case graph.InlineSource():
                 return await anyio.to_thread.run_sync(self._written, node)
         raise Unsupported(f"cannot get the files of {node.name}", f"{type(node).__name__} is no source")
@@ -128,6 +129,8 @@ class PlanServices(BuildServices):
                 found = None if pull else await self._stored(reference, platform)
                 if found is None:
                     found = await self._pulled(reference, platform)
+                if self._images.gate is not None:
+                    await self._images.gate.build(reference, found.id)
                 self._resolved[key] = self._resolve(reference, found)
         return self._resolved[key]
 

@@ -89,6 +89,7 @@ class BuildService(Builds):
         request = msgspec.structs.replace(request, tags=[_tag(text) for text in request.tags])
         check_outputs(request.outputs, request.tags)
         check_caches(request.cache_from, request.cache_to)
+        request = _with_recipe(request, context)
         builder = await self._builder_for(request)
         async with self._workspace(context, session) as (layers, trees):
             services = PlanServices(request, progress, images=self._images, layers=layers, trees=trees)
@@ -105,6 +106,7 @@ class BuildService(Builds):
         self, request: BuildRequest, context: BuildContext | None, session: BuildSession
     ) -> Sequence[BuildWarning]:
         """See Builds."""
+        request = _with_recipe(request, context)
         async with self._workspace(context, session) as (layers, trees):
             quiet = _Quiet()
             services = PlanServices(request, quiet, images=self._images, layers=layers, trees=trees, pull=False)
@@ -124,9 +126,11 @@ class BuildService(Builds):
                     yield layers, trees
                 finally:
                     with anyio.CancelScope(shield=True):
-                        self.cache.flush()
-                        await trees.aclose()
-                        await layers.aclose()
+                        try:
+                            await trees.aclose()
+                        finally:
+                            await layers.aclose()
+                    self.cache.flush()
 
     @asynccontextmanager
     async def _directory(self) -> AsyncIterator[Path]:
@@ -152,6 +156,13 @@ class _Quiet(Progress):
 
     async def event(self, event: BuildEvent) -> None:
         """See Progress."""
+
+
+def _with_recipe(request: BuildRequest, context: BuildContext | None) -> BuildRequest:
+    """A context that is a single file is the recipe, whatever name was asked for."""
+    if not isinstance(context, Received) or not context.recipe_default:
+        return request
+    return msgspec.structs.replace(request, recipe=context.recipe_default)
 
 
 def _tag(text: str) -> str:

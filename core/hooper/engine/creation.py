@@ -68,6 +68,8 @@ class Creator:
         image = await self._core.images.get(request.config.image)
         if request.platform:
             check_platform(image, request.config.image, request.platform)
+        if self._core.images.gate is not None:
+            await self._core.images.gate.run(request.config.image, image.id)
         return image
 
     def _free_name(self) -> str:
@@ -193,6 +195,8 @@ class Creator:
             if point.type == "image":
                 # From now on it is that image, whatever its name will mean.
                 point.source = (await self._core.images.get(point.name)).id
+                if self._core.images.gate is not None:
+                    await self._core.images.gate.run(point.name, point.source)
         return points
 
     def _volumes_from(self, container: Container) -> list[MountPoint]:

@@ -32,6 +32,7 @@ from hooper.engine.transfers import Transfer
 
 if TYPE_CHECKING:
     from hooper.content.store import ContentStore
+    from hooper.engine.policy import PolicyGate
 
 RegistryFor = Callable[[str], Awaitable[RegistryDriver]]
 """Gives the driver for a registry host."""
@@ -67,6 +68,8 @@ class Puller:
         self._images, self._layers, self._content = images, layers, content
         self._registry_for = registry_for
         self._downloads, self._limiter = KeyedLocks(), anyio.CapacityLimiter(_DOWNLOADS)
+        self.gate: PolicyGate | None = None
+        """Asked before anything is stored; None: there are no image policies."""
 
     async def pull(
         self, reference: Reference, sink: ProgressSink, platform: str, credentials: Credentials | None
@@ -74,20 +77,42 @@ class Puller:
         """Returns the image's id. Errors of the manifest are raised before the first message."""
         async with (await self._registry_for(reference.host)).connect(reference.host, credentials) as client:
             top = await client.resolve(reference.path, reference.digest or reference.tag)
-            wanted = parse_platform(platform)
-            manifest, content = await self._choose(client, reference, top, wanted)
-            await tell.say(sink, f"Pulling from {reference.path}", reference.digest or reference.tag)
-            with self._layers.lease() as lease, _left_for_another_try(lease):
-                for digest in (top.descriptor.digest, manifest.descriptor.digest, content.config.digest):
-                    lease.add("blob", digest)
-                remote = await self._describe(client, reference, top, manifest, content)
-                if platform:
-                    _check_platform(remote, wanted)
-                if not self._is_present(remote):
-                    diff_ids, blobs = remote.image.rootfs.diff_ids, remote.content.layers
-                    await self.fetch_layers(client, reference, diff_ids, blobs, sink, lease)
-                newer = await self._record(remote)
-                lease.supersede()
+            return await self._take(client, reference, top, sink, platform)
+
+    async def take(
+        self, client: RegistryClient, reference: Reference, top: Manifest, sink: ProgressSink, platform: str
+    ) -> str:
+        """As `pull`, of what a place has that is not the registry of the reference."""
+        return await self._take(client, reference, top, sink, platform, sourced=False)
+
+    async def _take(
+        self,
+        client: RegistryClient,
+        reference: Reference,
+        top: Manifest,
+        sink: ProgressSink,
+        platform: str,
+        *,
+        sourced: bool = True,
+    ) -> str:
+        wanted = parse_platform(platform)
+        manifest, content = await self._choose(client, reference, top, wanted)
+        if self.gate is not None:
+            await self.gate.pull(client if sourced else None, reference, top, manifest, content.config)
+        await tell.say(sink, f"Pulling from {reference.path}", reference.digest or reference.tag)
+        with self._layers.lease() as lease, _left_for_another_try(lease):
+            for digest in (top.descriptor.digest, manifest.descriptor.digest, content.config.digest):
+                lease.add("blob", digest)
+            remote = await self._describe(client, reference, top, manifest, content)
+            if platform:
+                _check_platform(remote, wanted)
+            if not self._is_present(remote):
+                diff_ids, blobs = remote.image.rootfs.diff_ids, remote.content.layers
+                await self.fetch_layers(client, reference, diff_ids, blobs, sink, lease, sourced=sourced)
+            newer = await self._record(remote)
+            if sourced:
+                self._images.add_origin(reference.name, top.descriptor.digest, remote.id)
+            lease.supersede()
         await tell.say(sink, f"Digest: {top.descriptor.digest}")
         verdict = "Downloaded newer image for" if newer else "Image is up to date for"
         await tell.say(sink, f"Status: {verdict} {reference.familiar}")
@@ -100,7 +125,7 @@ class Puller:
             yield client
 
     async def look(self, client: RegistryClient, reference: Reference) -> tuple[ImageManifest, bytes]:
-        """The manifest of a reference, for this host if there are several, and its configuration, whatever they are of."""
+        """The manifest of a reference, for this host if there are several, and its configuration, of whatever kind."""
         top = await client.resolve(reference.path, reference.digest or reference.tag)
         _, content = await self._chosen(client, reference, top, parse_platform(""))
         return content, await self._config(client, reference, content.config)
@@ -191,6 +216,8 @@ class Puller:
         blobs: Sequence[Descriptor],
         sink: ProgressSink,
         lease: Lease,
+        *,
+        sourced: bool = True,
     ) -> None:
         """Downloads several at once, and unpacks each as soon as it and those below it are there."""
         chains = chain_ids(diff_ids)
@@ -207,7 +234,7 @@ class Puller:
         try:
             async with anyio.create_task_group() as group:
                 for index, transfer in transfers.items():
-                    group.start_soon(self._download, client, reference, transfer, diff_ids[index], sink)
+                    group.start_soon(self._download, client, reference, transfer, diff_ids[index], sink, sourced)
                 for index, transfer in transfers.items():
                     parent = chains[index - 1] if index else ""
                     await self._unpack(transfer, diff_ids[index], parent, sink)
@@ -217,7 +244,13 @@ class Puller:
             raise error
 
     async def _download(
-        self, client: RegistryClient, reference: Reference, transfer: Transfer, diff_id: str, sink: ProgressSink
+        self,
+        client: RegistryClient,
+        reference: Reference,
+        transfer: Transfer,
+        diff_id: str,
+        sink: ProgressSink,
+        sourced: bool,
     ) -> None:
         blob = transfer.blob
         short = tell.short(blob.digest)
@@ -228,7 +261,8 @@ class Puller:
                 await transfer.fetch(client, reference.path, tell.Meter(sink, "Downloading", short, blob.size))
                 await tell.layer(sink, "Verifying Checksum", short)
             self._layers.add_blob(blob.digest, blob.media_type, blob.size, diff_id)
-            self._images.add_source(blob.digest, reference)
+            if sourced:
+                self._images.add_source(blob.digest, reference)
         await tell.layer(sink, "Download complete", short)
         transfer.finish()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING
 
 import anyio
@@ -31,6 +31,7 @@ from hooper.engine.packing import Packer
 
 if TYPE_CHECKING:
     from hooper.content.store import ContentStore
+    from hooper.engine.policy import PolicyGate
 
 _UPLOADS = 3
 _CHUNK = 1 << 18
@@ -47,17 +48,28 @@ class Pusher:
     ) -> None:
         self._images, self._layers, self._content, self._packer = images, layers, content, packer
         self._registry_for = registry_for
+        self.gate: PolicyGate | None = None
+        """Asked before anything is sent; None: there are no image policies."""
 
-    async def push(self, reference: Reference, sink: ProgressSink, credentials: Credentials | None) -> None:
-        """The tag of the reference, or all tags of its name."""
+    async def push(
+        self,
+        reference: Reference,
+        sink: ProgressSink,
+        credentials: Credentials | None,
+        chosen: Callable[[str], str] = str,
+    ) -> None:
+        """The tag of the reference, or all tags of its name; `chosen` says for which platform, of an image's id."""
         tagged = [
-            (tag, image_id) for tag, image_id in self._images.tagged(reference.name) if reference.tag in ("", tag.tag)
+            (tag, chosen(image_id)) for tag, image_id in self._images.tagged(reference.name) if reference.tag in ("", tag.tag)
         ]
         if not tagged:
             raise NotFound(
                 f"An image does not exist locally with the tag: {reference.familiar_name}",
                 remedy=f"Tag it first: docker tag IMAGE {reference.familiar}",
             )
+        if self.gate is not None:
+            for tag, image_id in tagged:
+                await self.gate.push(tag, image_id)
         async with (await self._registry_for(reference.host)).connect(reference.host, credentials) as client:
             await tell.say(sink, f"The push refers to repository [{reference.name}]")
             for tag, image_id in tagged:
@@ -93,6 +105,7 @@ class Pusher:
         if not await client.has_manifest(tag.path, tag.tag, manifest.descriptor.digest):
             await client.push_manifest(tag.path, tag.tag, manifest)
         await self.record(tag, image_id, manifest)
+        self._images.add_origin(tag.name, manifest.descriptor.digest, image_id)
         digest, size = manifest.descriptor.digest, len(manifest.content)
         await tell.say(sink, f"{tag.tag}: digest: {digest} size: {size}")
         await sink({"progressDetail": {}, "aux": {"Tag": tag.tag, "Digest": digest, "Size": size}})
@@ -109,6 +122,11 @@ class Pusher:
                 if parsed.config.digest == image_id and same:
                     return manifest
         return None
+
+    def kept(self, image_id: str) -> list[tuple[Manifest, ImageManifest]]:
+        """The manifests that are kept of an image."""
+        found = [one for _, digest in self._images.digests(image_id) for one in self._kept(digest)]
+        return [one for one in found if one[1].config.digest == image_id]
 
     def _kept(self, digest: str) -> list[tuple[Manifest, ImageManifest]]:
         """The manifest of that digest, or those of that index, as far as they are kept."""

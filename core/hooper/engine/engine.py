@@ -14,6 +14,8 @@ import anyio
 from hooper.api.builder import Builder, BuildRequest
 from hooper.api.driver import Driver, DriverContext, HostInfo
 from hooper.api.engine import Engine
+from hooper.api.errors import Unsupported
+from hooper.api.layout import scheme_of
 from hooper.api.logs import CACHE, LogDriver
 from hooper.api.registry import RegistryDriver
 from hooper.api.specs import DriverSpec, Kind
@@ -34,6 +36,7 @@ from hooper.engine.images import ImageService
 from hooper.engine.init_layer import InitLayers
 from hooper.engine.name_service import NameService
 from hooper.engine.networks import NetworkService
+from hooper.engine.short_names import ShortNames
 from hooper.engine.store import ContainerStore
 from hooper.engine.strays import sweep
 from hooper.engine.system import SystemService
@@ -47,6 +50,8 @@ from hooper.state.database import Database, DriverState
 from hooper.state.lock import RootLock
 
 if TYPE_CHECKING:
+    from hooper.api.policy import ImagePolicy
+    from hooper.engine.image_places import PlaceService
     from hooper.engine.moving import MovingService
     from hooper.engine.stored_content import StoredContent
 
@@ -85,7 +90,14 @@ class LocalEngine(Engine):
         """Made when it is first used."""
         from hooper.engine.stored_content import StoredContent
 
-        return StoredContent(self.images)
+        return StoredContent(self.core.images)
+
+    @cached_property
+    def places(self) -> PlaceService:
+        """Made when it is first used."""
+        from hooper.engine.image_places import PlaceService
+
+        return PlaceService(self.images)
 
     async def recover_moves(self) -> set[str]:
         """Finishes or undoes moves that an earlier daemon left; ids of containers that wait for their commit."""
@@ -223,6 +235,9 @@ async def _assemble(
         collector,
         log,
     )
+    if selector.config["policy.enabled"]:
+        await _set_gate(images, selector, log)
+    images.policy_verifier = _verifier(selector)
     images.store.short_names = ShortNames(selector.config["registry.search"], selector.config["registry.short_names"])
     core = Core(
         host=host,
@@ -286,6 +301,32 @@ async def _assemble(
     return engine
 
 
+async def _set_gate(images: ImageService, selector: Selector, log: Any) -> None:
+    from hooper.engine.policy import open_gate
+
+    images.gate = images.puller.gate = images.pusher.gate = await open_gate(
+        selector, images.store, images.registry_for, log
+    )
+
+
+def _verifier(selector: Selector) -> Callable[[], Awaitable[ImagePolicy]]:
+    """Finds a policy that verifies signatures, enabled or not."""
+    opened: list[ImagePolicy] = []
+
+    async def find() -> ImagePolicy:
+        from hooper.api.policy import VERIFY
+
+        for record in selector.table.of(Kind.POLICY):
+            if not opened and record.usable and VERIFY in record.spec.capabilities:
+                driver = await selector.attempt(record)
+                opened.extend([driver] if driver is not None else [])
+        if not opened:
+            raise Unsupported("no image policy here verifies signatures", remedy="`hooper plugin doctor` tells why.")
+        return opened[0]
+
+    return find
+
+
 async def _builders(selector: Selector) -> Callable[[BuildRequest], Awaitable[Builder]]:
     """Finds the builder of a request. One that the configuration names must work now, others when they are wanted."""
     opened: dict[str, Builder] = {}
@@ -306,7 +347,10 @@ def _registries(selector: Selector) -> Any:
     opened: dict[str, RegistryDriver] = {}
 
     async def registry_for(host: str) -> RegistryDriver:
-        name = hosts.get(host, "")
+        scheme = scheme_of(host)
+        name = selector.claiming(Kind.REGISTRY, "scheme", scheme) if scheme else hosts.get(host, "")
+        if scheme and not name:
+            raise Unsupported(f"cannot use {host}", "no registry driver knows its scheme", "Enable the one that does.")
         if name not in opened:
             opened[name] = (await selector.choose(Kind.REGISTRY, name))[1]
         return opened[name]

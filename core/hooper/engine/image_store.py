@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hooper.api.errors import HooperError, InvalidArgument, NotFound
-from hooper.api.manifests import decode_image
+from hooper.api.manifests import decode_image, fits, parse_platform
 from hooper.api.model import Image, ImageSummary
 from hooper.api.reference import Reference
+from hooper.api.registry import Platform
 from hooper.engine import clock
 from hooper.engine.short_names import ShortNames, candidates
 from hooper.state.database import Database
@@ -87,6 +88,32 @@ class ImageStore:
     def children(self, image_id: str) -> list[str]:
         return [row[0] for row in self.database.query("SELECT id FROM images WHERE parent=?", (image_id,))]
 
+    # --- platforms ------------------------------------------------------------------------------------
+
+    def variants(self, image_id: str) -> list[str]:
+        """The images that came from the same index as this one, for other platforms, and itself first."""
+        rows = self.database.query(
+            """SELECT DISTINCT other.image_id FROM repo_digests own JOIN repo_digests other USING (name, digest)
+               WHERE own.image_id=? AND other.image_id!=own.image_id ORDER BY other.image_id""",
+            (image_id,),
+        )
+        return [image_id, *(row[0] for row in rows)]
+
+    def for_platform(self, name: str, platform: str, shown: str = "") -> str:
+        """The image of a name for a platform. NotFound with Docker's text, which may show another name."""
+        image_id = self.resolve(name)[0]
+        if not platform:
+            return image_id
+        wanted = parse_platform(platform)
+        for variant in self.variants(image_id):
+            image = self.summary(variant).image
+            if fits(Platform(os=image.os, architecture=image.architecture, variant=image.variant), wanted):
+                return variant
+        raise NotFound(
+            f"image with reference {shown or name} was found but does not provide the specified platform ({platform})",
+            remedy=f"Pull it: hooper pull --platform {platform} {shown or name}.",
+        )
+
     # --- names ----------------------------------------------------------------------------------------
 
     def resolve(self, name: str) -> tuple[str, Reference | None]:
@@ -100,7 +127,7 @@ class ImageStore:
             reference = Reference.parse(name).with_default_tag()
             if image_id := self.lookup(reference):
                 return image_id, reference
-            for other in candidates(name, self.short_names.places):
+            for other in candidates(name, self.short_names.places) if self.short_names.places else ():
                 if image_id := self.lookup(other.with_default_tag()):
                     return image_id, other.with_default_tag()
             if not _HEX.match(name):
@@ -149,6 +176,18 @@ class ImageStore:
     def add_digest(self, name: str, digest: str, image_id: str) -> None:
         self.database.execute("INSERT OR IGNORE INTO repo_digests VALUES (?,?,?)", (name, digest, image_id))
 
+    def add_origin(self, name: str, digest: str, image_id: str) -> None:
+        """Records that a registry was seen to have the image, under that name and digest: a fact, which no tag that is
+        given or taken here changes."""
+        self.database.execute("INSERT OR IGNORE INTO image_origins VALUES (?,?,?)", (name, digest, image_id))
+
+    def origins(self, image_id: str) -> list[tuple[str, str]]:
+        """Name and digest of every registry that was seen to have the image."""
+        rows = self.database.query(
+            "SELECT name, digest FROM image_origins WHERE image_id=? ORDER BY name, digest", (image_id,)
+        )
+        return [(name, digest) for name, digest in rows]
+
     def add_source(self, digest: str, reference: Reference) -> None:
         """Records that a registry has the blob in the repository of `reference`."""
         self.database.execute(
@@ -186,9 +225,18 @@ class ImageStore:
         with self.database.transaction():
             self.database.execute("DELETE FROM tags WHERE image_id=?", (image_id,))
             self.database.execute("DELETE FROM repo_digests WHERE image_id=?", (image_id,))
+            self.database.execute("DELETE FROM image_origins WHERE image_id=?", (image_id,))
             self.database.execute("UPDATE images SET parent='' WHERE parent=?", (image_id,))
             self.database.execute("DELETE FROM images WHERE id=?", (image_id,))
         self._decoded.pop(image_id, None)
+
+    def hand_over(self, image_id: str) -> None:
+        """Gives the tags of an image to one that came under the same names for another platform, where there is one."""
+        for other in self.variants(image_id)[1:]:
+            names = {name for name, _ in self.digests(other)}
+            for text in self.tags(image_id):
+                if Reference.parse(text).name in names:
+                    self.database.execute("UPDATE tags SET image_id=? WHERE reference=?", (other, text))
 
     def references(self, image_id: str) -> Sequence[Reference]:
         """Every tag and digest of the image."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from hooper.api.driver import Workers
-from hooper.api.engine import Deleted, Filters, Images, ProgressSink, Pruned
-from hooper.api.errors import Conflict, InvalidArgument
+from hooper.api.engine import Deleted, Filters, Images, ProgressSink, Pruned, Variant
+from hooper.api.errors import Conflict, HooperError, InvalidArgument, Unsupported
 from hooper.api.manifests import (
     OCI_CONFIG,
     Index,
@@ -38,7 +39,9 @@ from hooper.engine.packing import Packer
 from hooper.state.database import Database
 
 if TYPE_CHECKING:
+    from hooper.api.policy import ImagePolicy, Verification
     from hooper.content.store import ContentStore
+    from hooper.engine.policy import PolicyGate
 
 Emit = Callable[[str, str, str, Mapping[str, str]], None]
 """Publishes an event: type, action, id, attributes."""
@@ -69,19 +72,22 @@ class ImageService(Images):
         self.containers_using: Callable[[str], Sequence[tuple[str, str, bool]]] = _no_users
         self.layers = LayerStore(database, content, storage, storage_name)
         self.store = ImageStore(database, content)
-        self.collector = collector
-        self._emit, self._registry_for, self._log = emit, registry_for, log
+        self.collector, self.workers = collector, workers
+        self._emit, self.registry_for, self._log = emit, registry_for, log
         self.packer = Packer(self.layers, content, workers, scratch)
         self.puller = Puller(self.store, self.layers, content, registry_for)
         self.pusher = Pusher(self.store, self.layers, content, self.packer, registry_for)
         self.saver = Saver(self.store, self.layers, self.packer)
         self.loader = Loader(self.store, self.layers, self.packer, workers, scratch)
-        self._remover = Remover(self.store, self.collector.collect, self._users, self._tell)
+        self._remover = Remover(self.store, self.collector.collect, self._users, self.tell)
+        self.gate: PolicyGate | None = None
+        """Asked before an image is used; None: there are no image policies."""
+        self.policy_verifier: Callable[[], Awaitable[ImagePolicy]] | None = None
 
     def _users(self, image_id: str) -> Sequence[User]:
         return [User(*user) for user in self.containers_using(image_id)]
 
-    def _tell(self, action: str, image_id: str, name: str = "") -> None:
+    def tell(self, action: str, image_id: str, name: str = "") -> None:
         attributes = {"name": name or image_id}
         if self.store.exists(image_id):
             attributes = {**self.store.summary(image_id).labels, **attributes}
@@ -95,8 +101,21 @@ class ImageService(Images):
             images = [i for i in images if i.tags or i.digests or not self.store.children(i.id)]
         return image_filters.select(images, filters or {}, self._get)
 
-    async def get(self, name: str) -> ImageSummary:
-        return self._get(name)
+    async def get(self, name: str, *, platform: str = "") -> ImageSummary:
+        return self.store.summary(self.store.for_platform(name, platform))
+
+    async def variants(self, image: ImageSummary) -> Sequence[Variant]:
+        found = [self.store.summary(one) for one in self.store.variants(image.id)]
+        used = {one.id: [user.container_id for user in self._users(one.id)] for one in found}
+        return [Variant(one, *self._manifest_of(one), used[one.id]) for one in found]
+
+    def _manifest_of(self, image: ImageSummary) -> tuple[Descriptor, int]:
+        """The manifest that the image came with, and the bytes of what it names that are here; its id if it has none."""
+        for manifest, parsed in self.pusher.kept(image.id):
+            here = [blob for blob in (parsed.config, *parsed.layers) if self.layers.content.has(blob.digest)]
+            return manifest.descriptor, sum(blob.size for blob in here)
+        size = self.layers.content.size(image.id)
+        return Descriptor(OCI_CONFIG, image.id, size), size
 
     def _get(self, name: str) -> ImageSummary:
         return self.store.summary(self.store.resolve(name)[0])
@@ -121,7 +140,7 @@ class ImageService(Images):
         else:
             parsed = parsed.with_default_tag()
             image_id = await self.puller.pull(parsed, progress, platform, credentials)
-        self._tell("pull", image_id, parsed.familiar)
+        self.tell("pull", image_id, parsed.familiar)
         return image_id
 
     async def _meant(
@@ -148,25 +167,29 @@ class ImageService(Images):
         self, term: str, *, limit: int = 25, filters: Filters | None = None, credentials: Credentials | None = None
     ) -> Sequence[SearchResult]:
         return await searching.search(
-            term, limit, filters or {}, credentials, self._registry_for, self.store.short_names.places
+            term, limit, filters or {}, credentials, self.registry_for, self.store.short_names.places
         )
 
-    async def push(self, reference: str, progress: ProgressSink, *, credentials: Credentials | None = None) -> None:
+    async def push(
+        self, reference: str, progress: ProgressSink, *, credentials: Credentials | None = None, platform: str = ""
+    ) -> None:
         parsed = Reference.parse(reference)
         if parsed.digest:
             raise InvalidArgument("cannot push a digest reference", remedy="Push a tag.")
-        await self.pusher.push(parsed, progress, credentials)
+        await self.pusher.push(
+            parsed, progress, credentials, lambda image_id: self.store.for_platform(image_id, platform)
+        )
         self._emit("image", "push", parsed.familiar, {"name": parsed.familiar_name})
 
     async def login(self, host: str, credentials: Credentials) -> str:
-        async with (await self._registry_for(host)).connect(host, credentials) as client:
+        async with (await self.registry_for(host)).connect(host, credentials) as client:
             return await client.check_login()
 
     async def distribution(
         self, reference: str, credentials: Credentials | None = None
     ) -> tuple[Descriptor, Sequence[Any]]:
         parsed = Reference.parse(reference).with_default_tag()
-        async with (await self._registry_for(parsed.host)).connect(parsed.host, credentials) as client:
+        async with (await self.registry_for(parsed.host)).connect(parsed.host, credentials) as client:
             top = await client.resolve(parsed.path, parsed.digest or parsed.tag)
             content = parse_manifest(top, parsed.familiar)
             if isinstance(content, Index):
@@ -174,6 +197,26 @@ class ImageService(Images):
             async with client.fetch(parsed.path, content.config) as chunks:
                 image = decode_image(b"".join([chunk async for chunk in chunks]), parsed.familiar)
         return top.descriptor, [Platform(os=image.os, architecture=image.architecture, variant=image.variant)]
+
+    # --- policies -------------------------------------------------------------------------------------
+
+    async def verify(
+        self,
+        reference: str,
+        keys: Sequence[str],
+        *,
+        identities: Sequence[str] = (),
+        credentials: Credentials | None = None,
+    ) -> Verification:
+        """See Images."""
+        from hooper.engine.policy import verify
+
+        if self.policy_verifier is None:
+            raise Unsupported("this engine has no image policies")
+        parsed = Reference.parse(reference).with_default_tag()
+        policy = await self.policy_verifier()
+        async with self.puller.connected(parsed, credentials) as client:
+            return await verify(policy, self.store, self.registry_for, client, parsed, keys, identities)
 
     # --- names and removal ----------------------------------------------------------------------------
 
@@ -183,10 +226,19 @@ class ImageService(Images):
         if parsed.digest:
             raise InvalidArgument("refusing to create a tag with a digest reference", remedy="Give a tag.")
         self.store.tag(parsed, image_id)
-        self._tell("tag", image_id, parsed.familiar)
+        self.tell("tag", image_id, parsed.familiar)
 
-    async def remove(self, name: str, *, force: bool = False, prune: bool = True) -> Sequence[Deleted]:
-        return await self._remover.remove(name, force)
+    async def remove(
+        self, name: str, *, force: bool = False, prune: bool = True, platforms: Sequence[str] = ()
+    ) -> Sequence[Deleted]:
+        if not platforms:
+            return await self._remover.remove(name, force)
+        removed: list[Deleted] = []
+        for variant in dict.fromkeys([self.store.for_platform(name, platform) for platform in platforms]):
+            self.store.hand_over(variant)
+            if not self.store.tags(variant):
+                removed += await self._remover.remove(variant, force)
+        return removed
 
     async def prune(self, filters: Filters) -> Pruned:
         removed: list[str] = []
@@ -207,22 +259,28 @@ class ImageService(Images):
         images = [self.store.summary(image_id) for image_id in self.store.ids()]
         dangling = filters.is_true(wanted.get("dangling", ("true",)))
         found = image_filters.select(images, rest, self._get)
-        return [image for image in found if not (dangling and image.tags) and not self.containers_using(image.id)]
+        return [image for image in found if not (dangling and self._named(image)) and not self.containers_using(image.id)]
+
+    def _named(self, image: ImageSummary) -> bool:
+        """Whether a tag names the image, or one from the same index for another platform."""
+        return bool(image.tags) or any(self.store.tags(one) for one in self.store.variants(image.id))
 
     # --- archives -------------------------------------------------------------------------------------
 
-    async def save(self, names: Sequence[str], output: int) -> None:
-        for image_id in await self.saver.save(names, output):
-            self._tell("save", image_id)
+    async def save(self, names: Sequence[str], output: int, *, platform: str = "") -> None:
+        for image_id in await self.saver.save(names, output, platform):
+            self.tell("save", image_id)
 
-    async def load(self, archive: int, progress: ProgressSink) -> Sequence[str]:
+    async def load(self, archive: int, progress: ProgressSink, *, platform: str = "") -> Sequence[str]:
+        if self.gate is not None:
+            await self.gate.loading()
         shown = []
-        for image_id, tags in await self.loader.load(archive, progress):
+        for image_id, tags in await self.loader.load(archive, progress, platform):
             texts = [f"Loaded image: {tag.familiar}" for tag in tags] or [f"Loaded image ID: {image_id}"]
             for text in texts:
                 await progress({"stream": f"{text}\n"})
             shown += [tag.familiar for tag in tags] or [image_id]
-            self._tell("load", image_id)
+            self.tell("load", image_id)
         return shown
 
     async def import_tar(
@@ -230,6 +288,8 @@ class ImageService(Images):
     ) -> str:
         wanted = parse_platform(platform)
         tags = [str(Reference.parse(reference).with_default_tag())] if reference else []
+        if self.gate is not None:
+            await self.gate.loading(reference, imported=True)
         now = clock.rfc3339()
         history = [History(created=now, comment=message or "Imported from -")]
         image = Image(
@@ -239,8 +299,37 @@ class ImageService(Images):
         with self.layers.lease() as lease:
             layer = await self.loader.import_layer(archive, lease)
             image_id = await self.create_image(image, layer.chain_id, tags)
-        self._tell("import", image_id)
+        self.tell("import", image_id)
         return image_id
+
+    async def import_url(
+        self,
+        url: str,
+        progress: ProgressSink,
+        *,
+        reference: str = "",
+        message: str = "",
+        changes: Sequence[str] = (),
+        platform: str = "",
+    ) -> str:
+        """As `import_tar`, of a tar that this host downloads."""
+        from hooper.api.build_graph import HttpSource
+        from hooper.engine.downloads import obtain
+
+        await progress({"status": f"Downloading from {url}"})
+        with tempfile.TemporaryDirectory(dir=self.packer.scratch(), prefix="import-") as directory:
+            try:
+                await obtain(HttpSource(url=url, filename="archive"), Path(directory), self.workers)
+            except HooperError as error:
+                raise type(error)(f"cannot import {url}", error.why or error.what, error.remedy) from error
+            with (Path(directory) / "tree" / "archive").open("rb", buffering=0) as file:
+                return await self.import_tar(
+                    file.fileno(),
+                    reference=reference,
+                    message=message or f"Imported from {url}",
+                    changes=changes,
+                    platform=platform,
+                )
 
     async def from_layout(self, directory: Path, reference: str) -> ImageSummary:
         """Stores the one image of an OCI image layout, under no name. InvalidArgument if there is not just one."""
@@ -248,6 +337,8 @@ class ImageService(Images):
         async def quiet(message: dict[str, Any]) -> None:
             """Nobody waits for progress here."""
 
+        if self.gate is not None:
+            await self.gate.loading(reference)
         loaded = dict(await self.loader.load_layout(directory, quiet))
         if len(loaded) != 1:
             raise InvalidArgument(
@@ -270,5 +361,5 @@ class ImageService(Images):
             for tag in tags:
                 reference = Reference.parse(tag).with_default_tag()
                 self.store.tag(reference, image_id)
-                self._tell("tag", image_id, reference.familiar)
+                self.tell("tag", image_id, reference.familiar)
         return image_id

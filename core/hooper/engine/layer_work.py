@@ -106,3 +106,40 @@ def check_tar(diff_id: str, wanted: str) -> None:
             f"its content has the digest {diff_id}",
             "Pull or build it again.",
         )
+
+def contents(arguments: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
+    """What a layer's tar does: `entries` by path (size, type, mode, owner, link, device, digest of the content), `gone`
+    and `opaque`, the paths of its whiteouts (OCI image-spec layer.md). Times are left out: builds change them all.
+    Contents are hashed of the paths `compared` alone, if it is a list."""
+    import tarfile
+
+    os.lseek(fds[0], 0, os.SEEK_SET)
+    entries: dict[str, list[Any]] = {}
+    gone: list[str] = []
+    opaque: list[str] = []
+    compared = None if arguments["compared"] is None else set(arguments["compared"])
+    with os.fdopen(os.dup(fds[0]), "rb") as file, tarfile.open(fileobj=file, mode="r|", bufsize=CHUNK) as archive:
+        for member in archive:
+            path = os.path.normpath(member.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")).strip("/")
+            directory, _, name = path.rpartition("/")
+            if name == ".wh..wh..opq":
+                opaque.append(directory)
+            elif name.startswith(".wh."):
+                gone.append(os.path.join(directory, name[4:]))
+            elif path != ".":
+                entries[path] = _described(archive, member, entries, compared is None or path in compared)
+    return {"entries": entries, "gone": gone, "opaque": opaque}
+
+
+def _described(archive: Any, member: Any, entries: dict[str, list[Any]], compared: bool) -> list[Any]:
+    target = os.path.normpath(member.linkname).strip("/")
+    if member.islnk() and target in entries:
+        return entries[target]
+    kind = "directory" if member.isdir() else "link" if member.issym() else "file" if member.isreg() else "other"
+    digest = hashlib.sha256()
+    if compared and member.isreg() and (content := archive.extractfile(member)):
+        while chunk := content.read(CHUNK):
+            digest.update(chunk)
+    shape = [member.mode, member.uid, member.gid, member.linkname, member.devmajor, member.devminor]
+    attributes = sorted((key, value) for key, value in member.pax_headers.items() if key.startswith("SCHILY.xattr."))
+    return [member.size, kind, *shape, digest.hexdigest(), attributes]

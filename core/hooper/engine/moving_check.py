@@ -134,6 +134,8 @@ class Checker:
                 f"container {container.name} cannot run here",
                 f"its image is for {image.architecture}, this host is {core.host.architecture}",
             )
+        if core.images.gate is not None:
+            await core.images.gate.run(manifest.image.tag, manifest.image.id)
         check_config(container)
         if container.runtime not in core.runtimes:
             await core.selector.choose_isolation(container.runtime)

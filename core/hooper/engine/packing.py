@@ -30,9 +30,13 @@ class Packer:
     @contextmanager
     def temporary(self) -> Iterator[int]:
         """A descriptor of an empty file that has no name and vanishes at the end."""
-        self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=self._scratch, buffering=0) as file:
+        with tempfile.TemporaryFile(dir=self.scratch(), buffering=0) as file:
             yield file.fileno()
+
+    def scratch(self) -> Path:
+        """The directory for temporary files; it is there."""
+        self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self._scratch
 
     async def blob(self, layer: Layer) -> LayerBlob:
         """A compressed form of the layer: one that is kept, or a new one. DataLoss if the layer has changed."""

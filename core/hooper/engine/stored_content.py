@@ -11,6 +11,7 @@ import msgspec
 
 from hooper.api.content import Content
 from hooper.api.errors import NotFound
+from hooper.api.manifests import OCI_INDEX, OCI_MANIFEST
 from hooper.api.reference import Reference
 from hooper.api.registry import Descriptor, Manifest
 from hooper.engine.gc import KEPT
@@ -58,6 +59,10 @@ class StoredContent(Content):
             "DELETE FROM leases WHERE owner=? AND kind='blob' AND name=?", (f"{KEPT}{owner}", digest)
         )
 
+    def kept(self, owner: str) -> Sequence[str]:
+        rows = self._database.query("SELECT name FROM leases WHERE owner=? AND kind='blob'", (f"{KEPT}{owner}",))
+        return [row[0] for row in rows]
+
     async def collect(self) -> None:
         await self._images.collector.collect()
 
@@ -75,7 +80,8 @@ class StoredContent(Content):
             lease.add("blob", image_id)
             lease.add("layer", self._images.store.summary(image_id).chain)
             manifest = await self._images.pusher.manifest(image_id)
-            await self._images.pusher.record(reference, image_id, manifest)
+            if manifest.descriptor.digest not in self._named(reference.name, only_manifests=True):
+                await self._images.pusher.record(reference, image_id, manifest)
         return manifest
 
     def _by_digest(self, reference: Reference) -> Manifest:
@@ -84,7 +90,8 @@ class StoredContent(Content):
         if not (known or digest in self._named(reference.name, only_manifests=True)) or not self._store.has(digest):
             raise NotFound(f"no manifest {digest} of {reference.familiar_name}")
         content = self._store.path(digest).read_bytes()
-        media_type = msgspec.json.decode(content, type=_Named).media_type
+        document = msgspec.json.decode(content, type=_Named)
+        media_type = document.media_type or (OCI_INDEX if document.manifests else OCI_MANIFEST)
         return Manifest(Descriptor(media_type, digest, len(content)), content)
 
     def holds(self, name: str, digest: str) -> bool:

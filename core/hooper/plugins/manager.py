@@ -24,6 +24,7 @@ HOOKS = {
     "hooper_register_log_drivers": Kind.LOG,
     "hooper_register_volume_drivers": Kind.VOLUME,
     "hooper_register_event_subscribers": Kind.SUBSCRIBER,
+    "hooper_register_image_policies": Kind.POLICY,
 }
 
 

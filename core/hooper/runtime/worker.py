@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from hooper.api.errors import HooperError, to_wire
+from hooper.api.errors import HooperError, no_space, to_wire
 from hooper.runtime import protocol as p
 from hooper.runtime import wire
 
@@ -70,7 +70,7 @@ def _result(call: p.Call, fds: Sequence[int]) -> p.Message:
         value = function(msgspec.msgpack.decode(call.arguments), fds)
         return p.Return(value=msgspec.msgpack.encode(value))
     except Exception as error:
-        if not isinstance(error, HooperError):
+        if not isinstance(no_space(error) or error, HooperError):
             # Without the module traceback, which cannot be imported once the worker has moved its root.
             sys.__excepthook__(type(error), error, error.__traceback__)
             sys.stderr.flush()

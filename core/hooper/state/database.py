@@ -1,30 +1,42 @@
 """The engine's database: one sqlite file in WAL mode, one writer.
 
-It is used on the event loop's thread: a statement takes tens of microseconds. `synchronous=NORMAL`
+A file beside it keeps some space for the day when the disk is full: then it is given up, so that what frees space, which
+changes the database first, can be done. It is used on the event loop's thread: a statement takes tens of microseconds. `synchronous=NORMAL`
 keeps the file consistent through a crash of the host; a commit that must survive one (rather than be
 undone) is followed by `checkpoint`.
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from hooper.api.errors import Conflict, Internal
+from hooper.api.errors import FREE_SPACE, Conflict, Internal, NoSpace
 from hooper.state.migrations import MIGRATIONS
+
+T = TypeVar("T")
+RESERVE = 2 << 20
+"""Bytes that are kept for changes on a full disk."""
+_AGAIN_S = 1.0
+"""How long it takes until a reserve that was given up is tried for again."""
 
 
 class Database:
     """Opens or makes the file and brings its schema up to date.
 
-    Conflict if it was written by a newer hooper, Internal if it cannot be opened.
+    Conflict if it was written by a newer hooper, Internal if it cannot be opened. Changes raise NoSpace on a disk that
+    is full, and has no reserve left.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._reserve = path.with_name(f"{path.name}-reserve")
+        self._given_up: float | None = None
         try:
             self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=5000"):
@@ -35,6 +47,47 @@ class Database:
                 f"cannot open the database {path}", str(error), "If it is damaged, restore it or move it away."
             ) from error
         self._depth = 0
+        self._keep_reserve()
+
+    def _keep_reserve(self) -> None:
+        try:
+            with self._reserve.open("ab") as file:
+                os.posix_fallocate(file.fileno(), 0, RESERVE)
+        except OSError:
+            self._give_up()
+        else:
+            self._given_up = None
+
+    def _give_up(self) -> None:
+        """The space of the reserve is free then."""
+        with suppress(OSError):
+            self._reserve.unlink()
+        self._given_up = time.monotonic()
+
+    def _changed(self, change: Callable[[], T]) -> T:
+        if self._given_up is not None and time.monotonic() - self._given_up > _AGAIN_S:
+            self._keep_reserve()
+        try:
+            return change()
+        except sqlite3.OperationalError as error:
+            if not _is_full(error) or self._given_up is not None or not self._can_repeat():
+                raise self._told(error) from error
+        self._give_up()
+        try:
+            return change()
+        except sqlite3.OperationalError as error:
+            raise self._told(error) from error
+
+    def _can_repeat(self) -> bool:
+        """Whether a full disk has not undone what came before in the same transaction."""
+        return not self._depth or self._connection.in_transaction
+
+    def _told(self, error: sqlite3.OperationalError) -> Exception:
+        if not _is_full(error):
+            return error
+        if self._given_up is None:
+            self._give_up()
+        return NoSpace(f"cannot write {self.path}", "no space left on device", FREE_SPACE)
 
     def _migrate(self) -> None:
         version: int = self._connection.execute("PRAGMA user_version").fetchone()[0]
@@ -58,7 +111,7 @@ class Database:
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         """Runs a change and returns how many rows it touched. `sqlite3.IntegrityError` passes through."""
-        return self._connection.execute(sql, parameters).rowcount
+        return self._changed(lambda: self._connection.execute(sql, parameters).rowcount)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -70,11 +123,12 @@ class Database:
         self._depth += 1
         try:
             yield
+            self._changed(lambda: self._connection.execute("COMMIT"))
         except BaseException:
-            self._connection.execute("ROLLBACK")
+            # A full disk may have undone it already.
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
             raise
-        else:
-            self._connection.execute("COMMIT")
         finally:
             self._depth -= 1
 
@@ -84,6 +138,10 @@ class Database:
 
     def close(self) -> None:
         self._connection.close()
+
+
+def _is_full(error: sqlite3.OperationalError) -> bool:
+    return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL
 
 
 class DriverState:

@@ -148,4 +148,15 @@ MIGRATIONS: tuple[str, ...] = (
     ) STRICT;
     CREATE INDEX build_digests_by_chain ON build_digests(chain_id);
     """,
+    # Where images are known to come from, whatever they are called here. So far every name with a digest told it.
+    """
+    CREATE TABLE image_origins (
+        name TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        image_id TEXT NOT NULL REFERENCES images(id) ON DELETE CASCADE,
+        PRIMARY KEY (name, digest, image_id)
+    ) STRICT;
+    CREATE INDEX image_origins_by_image ON image_origins(image_id);
+    INSERT INTO image_origins SELECT name, digest, image_id FROM repo_digests;
+    """,
 )

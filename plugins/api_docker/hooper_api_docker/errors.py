@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hooper.api.errors import HooperError, StepFailed
+from hooper.api.errors import HooperError, StepFailed, no_space
 
 STATUS = {
     "invalid-argument": 400,
@@ -19,6 +19,7 @@ STATUS = {
     "unsupported": 501,
     "skip-driver": 501,
     "data-loss": 500,
+    "no-space": 500,
     "internal": 500,
 }
 """By `HooperError.kind`. Docker answers a failing registry with 500; 503 says the same, and that trying
@@ -32,11 +33,11 @@ class ClientGone(Exception):
 
 def unwrap(error: BaseException) -> BaseException:
     """The error inside groups of one, as task groups raise them; of several the first that is not
-    the client's disappearance."""
+    the client's disappearance. A full disk is told in words."""
     while isinstance(error, BaseExceptionGroup):
         inner = [e for e in error.exceptions if not isinstance(unwrap(e), ClientGone)]
         error = inner[0] if inner else error.exceptions[0]
-    return error
+    return no_space(error) or error
 
 
 def status_of(error: BaseException) -> int:

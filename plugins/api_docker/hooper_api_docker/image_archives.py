@@ -7,6 +7,7 @@ from typing import Any
 from hooper.api.engine import Engine
 from hooper.api.errors import InvalidArgument
 from hooper_api_docker.http import Request
+from hooper_api_docker.images import platform_of
 from hooper_api_docker.streams import JsonLines, consume_body, send_produced
 
 TAR = b"application/x-tar"
@@ -17,12 +18,18 @@ async def save(engine: Engine, request: Request, name: str = "") -> None:
     names = [name] if name else [n for value in request.query.all("names") for n in value.split(",") if n]
     if not names:
         raise InvalidArgument("cannot save images", "no image is named")
-    await send_produced(request, TAR, lambda output: engine.images.save(names, output))
+    platform = _platform(request)
+    await send_produced(request, TAR, lambda output: engine.images.save(names, output, **platform))
+
+
+def _platform(request: Request) -> dict[str, str]:
+    found = platform_of(request)
+    return {"platform": found} if found else {}
 
 
 async def load(engine: Engine, request: Request) -> None:
     lines = JsonLines(request)
-    quiet = request.query.flag("quiet")
+    quiet, platform = request.query.flag("quiet"), _platform(request)
     told: list[str] = []
 
     async def progress(message: dict[str, Any]) -> None:
@@ -37,7 +44,7 @@ async def load(engine: Engine, request: Request) -> None:
     async def hold(message: dict[str, Any]) -> None:
         held.append(message)
 
-    loaded = await consume_body(request, lambda archive: engine.images.load(archive, hold))
+    loaded = await consume_body(request, lambda archive: engine.images.load(archive, hold, **platform))
 
     async def run() -> None:
         for message in held:

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from hooper.api.engine import Variant
 from hooper.api.model import History, ImageSummary
 from hooper_api_docker.container_shapes import CONFIG_DEFAULTS
 from hooper_api_docker.times import ZERO, parse_seconds, rfc3339
@@ -32,6 +33,26 @@ def summary(image: ImageSummary, version: tuple[int, int], containers: int = -1)
     if version < (1, 43) and not (image.tags or image.digests):
         shown |= {"RepoTags": ["<none>:<none>"], "RepoDigests": ["<none>@<none>"]}
     return shown
+
+
+def variant(found: Variant) -> Json:
+    """An item of `Manifests` in GET /images/json."""
+    image = found.image.image
+    platform = {"architecture": image.architecture, "os": image.os}
+    if image.variant:
+        platform["variant"] = image.variant
+    return {
+        "ID": found.manifest.digest,
+        "Descriptor": {**msgspec.to_builtins(found.manifest), "platform": platform},
+        "Available": True,
+        "Size": {"Content": found.content, "Total": found.content + found.image.size},
+        "Kind": "image",
+        "ImageData": {
+            "Platform": platform,
+            "Containers": list(found.containers),
+            "Size": {"Unpacked": found.image.size},
+        },
+    }
 
 
 def inspect(image: ImageSummary, version: tuple[int, int], driver: str) -> Json:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hooper.api.engine import Engine
-from hooper.api.errors import InvalidArgument, Unsupported
+from hooper.api.errors import InvalidArgument
 from hooper.api.reference import Reference
 from hooper_api_docker.bodies import registry_auth
 from hooper_api_docker.http import Request, Response
-from hooper_api_docker.images import joined
+from hooper_api_docker.images import joined, platform_of
 from hooper_api_docker.streams import JsonLines, consume_body
 
 
@@ -24,12 +26,13 @@ async def create(engine: Engine, request: Request) -> None:
 async def _pull(engine: Engine, request: Request) -> None:
     query = request.query
     name = query.text("fromImage")
-    reference = Reference.parse(joined(name, query.text("tag")))
+    text = joined(name, query.text("tag"))
+    reference = Reference.parse(text)
     lines = JsonLines(request)
 
     async def run() -> None:
         await engine.images.pull(
-            str(reference),
+            text,
             lines.send,
             platform=query.text("platform"),
             all_tags=not (reference.tag or reference.digest),
@@ -40,29 +43,35 @@ async def _pull(engine: Engine, request: Request) -> None:
 
 
 async def _import(engine: Engine, request: Request, source: str) -> None:
-    if source != "-":
-        raise Unsupported(f"cannot import {source}", "only uploads are imported", "Download it and import the file.")
     query = request.query
-    image_id = await consume_body(
-        request,
-        lambda archive: engine.images.import_tar(
-            archive,
-            reference=joined(query.text("repo"), query.text("tag")),
-            message=query.text("message"),
-            changes=[line for value in query.all("changes") for line in value.split("\n") if line.strip()],
-            platform=query.text("platform"),
-        ),
-    )
+    wanted: dict[str, Any] = {
+        "reference": joined(query.text("repo"), query.text("tag")),
+        "message": query.text("message"),
+        "changes": [line for value in query.all("changes") for line in value.split("\n") if line.strip()],
+        "platform": query.text("platform"),
+    }
     lines = JsonLines(request)
+    if source != "-":
+        await lines.run(lambda: _import_url(engine, lines, source, wanted))
+        return
+    image_id = await consume_body(request, lambda archive: engine.images.import_tar(archive, **wanted))
     await lines.run(lambda: lines.send({"status": image_id}))
+
+
+async def _import_url(engine: Engine, lines: JsonLines, url: str, wanted: dict[str, Any]) -> None:
+    """A URL without a scheme is HTTP's, as for dockerd."""
+    full = url if "://" in url else f"http://{url}"
+    await lines.send({"status": await engine.images.import_url(full, lines.send, **wanted)})
 
 
 async def push(engine: Engine, request: Request, name: str) -> None:
     lines = JsonLines(request)
     reference = joined(name, request.query.text("tag"))
+    platform = platform_of(request)
 
     async def run() -> None:
-        await engine.images.push(reference, lines.send, credentials=registry_auth(request))
+        more = {"platform": platform} if platform else {}
+        await engine.images.push(reference, lines.send, credentials=registry_auth(request), **more)
 
     await lines.run(run)
 

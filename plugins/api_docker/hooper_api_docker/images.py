@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from hooper.api.engine import Engine
-from hooper.api.errors import InvalidArgument, Unsupported
+from hooper.api.errors import InvalidArgument
+from hooper.api.manifests import platform_name
+from hooper.api.model import ImageSummary
+from hooper.api.registry import Platform
 from hooper_api_docker import image_shapes as shapes
+from hooper_api_docker.bodies import registry_auth
 from hooper_api_docker.create_body import read_config
 from hooper_api_docker.http import Request, Response
+
+_SEARCH_LIMIT = 25
 
 
 async def list_images(engine: Engine, request: Request) -> Response:
@@ -15,17 +23,41 @@ async def list_images(engine: Engine, request: Request) -> Response:
         # Before API 1.25 a reference had a parameter of its own.
         filters["reference"] = [name]
     found = await engine.images.list(all=request.query.flag("all"), filters=filters)
-    return Response(200, [shapes.summary(image, request.version) for image in found])
+    shown = [shapes.summary(image, request.version) for image in found]
+    if request.query.flag("manifests"):
+        for image, one in zip(found, shown, strict=True):
+            one["Manifests"] = [shapes.variant(each) for each in await engine.images.variants(image)]
+    return Response(200, shown)
+
+
+def platform_of(request: Request, name: str = "platform") -> str:
+    """The parameter as OS/ARCHITECTURE/VARIANT, from the API's JSON or as it is; "" if it is missing."""
+    return _platform_text(request.query.text(name))
+
+
+def _platform_text(text: str) -> str:
+    if not text.startswith("{"):
+        return text
+    try:
+        found = msgspec.json.decode(text, type=Platform)
+    except msgspec.DecodeError as error:
+        raise InvalidArgument("invalid platform", str(error), "Send a JSON object with os and architecture.") from None
+    return platform_name(found)
+
+
+async def _wanted(engine: Engine, request: Request, name: str) -> ImageSummary:
+    platform = platform_of(request)
+    return await (engine.images.get(name, platform=platform) if platform else engine.images.get(name))
 
 
 async def inspect(engine: Engine, request: Request, name: str) -> Response:
-    image = await engine.images.get(name)
+    image = await _wanted(engine, request, name)
     driver = str((await engine.system.info()).get("Driver", ""))
     return Response(200, shapes.inspect(image, request.version, driver))
 
 
 async def history(engine: Engine, request: Request, name: str) -> Response:
-    image = await engine.images.get(name)
+    image = await _wanted(engine, request, name)
     return Response(200, shapes.history(image, await engine.images.layer_sizes(image)))
 
 
@@ -36,7 +68,7 @@ async def search(engine: Engine, request: Request) -> Response:
         raise InvalidArgument("cannot search", "the parameter term is missing")
     found = await engine.images.search(
         term,
-        limit=query.number("limit", 0) or _SEARCH_LIMIT,
+        limit=query.integer("limit") or _SEARCH_LIMIT,
         filters=query.filters(),
         credentials=registry_auth(request),
     )
@@ -72,7 +104,9 @@ async def tag(engine: Engine, request: Request, name: str) -> Response:
 
 async def remove(engine: Engine, request: Request, name: str) -> Response:
     query = request.query
-    done = await engine.images.remove(name, force=query.flag("force"), prune=not query.flag("noprune"))
+    platforms = [_platform_text(text) for text in query.all("platforms")]
+    more = {"platforms": platforms} if platforms else {}
+    done = await engine.images.remove(name, force=query.flag("force"), prune=not query.flag("noprune"), **more)
     return Response(200, [{"Untagged": d.untagged} if d.untagged else {"Deleted": d.deleted} for d in done])
 
 

@@ -58,6 +58,13 @@ ROUTES: tuple[Route, ...] = (
     ("POST", "/images/{*}/push", "image_transfer:push"),
     ("POST", "/images/{*}/tag", "images:tag"),
     ("DELETE", "/images/{*}", "images:remove"),
+    ("POST", "/hooper/images/pull", "image_places:pull"),
+    ("POST", "/hooper/images/push", "image_places:push"),
+    ("POST", "/hooper/images/copy", "image_places:copy"),
+    ("POST", "/hooper/images/{*}/verify", "image_policy:verify"),
+    ("GET", "/hooper/images/manifest", "image_places:manifest"),
+    ("POST", "/hooper/images/manifest", "image_places:push_list"),
+    ("GET", "/hooper/images/diff", "image_places:diff"),
     ("POST", "/commit", "images:commit"),
     ("GET", "/distribution/{*}/json", "image_transfer:distribution"),
     # build

@@ -79,12 +79,15 @@ class StepPlanner:
 
     def _declare(self, step: ins.Arg) -> str:
         arguments, scope = self._arguments, self._scope
-        for name, default in step.arguments:
-            value = arguments.stage_value(name, None if default is None else scope.expand(default))
+        words = []
+        for name, written in step.arguments:
+            default = None if written is None else scope.expand(written)
+            value = arguments.stage_value(name, default)
             if value is not None and name not in NO_VARIABLES:
                 scope.arguments[name] = value
+            words.append(name if default is None else f"{name}={default}")
         arguments.declared.update(name for name, _ in step.arguments)
-        return scope.nothing_run(f" {step.shown}")
+        return scope.nothing_run(f" ARG {' '.join(words)}")
 
     def _workdir(self, step: ins.Workdir) -> tuple[str, Node | None]:
         scope = self._scope

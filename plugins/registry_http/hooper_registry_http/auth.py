@@ -87,10 +87,17 @@ class Authenticator:
         key = _key(scopes)
         if key in self._tokens and sent == f"Bearer {self._tokens[key][0]}":
             del self._tokens[key]
-        asked = set(self._challenge.parameters.get("scope", "").split())
-        if wider := asked - {scope for scope in asked if _covered(scope, key)}:
+        widened = self._widen(key)
+        return widened or not sent or self._challenge.parameters.get("error") != "insufficient_scope"
+
+    def _widen(self, key: tuple[str, ...]) -> bool:
+        """Whether the registry wants scopes that were not asked for."""
+        assert self._challenge is not None
+        known = (*key, *self._wider.get(key, ()))
+        wider = {scope for scope in self._challenge.parameters.get("scope", "").split() if not _covered(scope, known)}
+        if wider:
             self._wider[key] = tuple(sorted({*self._wider.get(key, ()), *wider}))
-        return True
+        return bool(wider)
 
     async def login(self) -> str:
         """Proves the credentials after a challenge; an identity token if the server gives one."""
@@ -176,10 +183,11 @@ class Authenticator:
             )
         try:
             token = msgspec.json.decode(response.content, type=Token)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Unavailable(f"the token server of {self._host} gave no token", str(error)) from error
-        if not (token.token or token.access_token):
-            raise Unavailable(f"the token server of {self._host} gave no token", "its answer has none")
+        text = token.token or token.access_token
+        if not (text.isascii() and text.isprintable() and text):
+            raise Unavailable(f"the token server of {self._host} gave no token", "its answer has none that can be sent")
         return token
 
 

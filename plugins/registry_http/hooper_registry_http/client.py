@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from time import monotonic
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
 
 from hooper.api.errors import DataLoss, HooperError, NotFound, Unauthorized, Unavailable
 from hooper.api.manifests import ACCEPTED, Index, digest_of
@@ -26,19 +29,30 @@ T = TypeVar("T")
 _MANIFEST_MAX = 4 * 1024 * 1024
 _MIRROR_RETRIES = 1
 _PAGES = 10_000
+_REST = 60.0
+
+
+class _Tags(msgspec.Struct):
+    tags: list[str] | None = None
 
 
 class HttpClient(RegistryClient):
     """One conversation; a place that does not answer is not asked again in it."""
 
-    def __init__(self, host: str, credentials: Credentials | None, config: HttpConfig) -> None:
+    def __init__(
+        self, host: str, credentials: Credentials | None, config: HttpConfig, resting: dict[str, float]
+    ) -> None:
+        """`resting`: mirrors that did not answer, and until when (monotonic seconds) they are not asked."""
         self.host, self._credentials, self.config = host, credentials, config
+        self._resting = resting
         self._endpoints: dict[tuple[str, str], Endpoint] = {}
         self._given: dict[str, int] = {}
         """By blob: how often it was fetched from its beginning. Who does so again found it damaged."""
 
     async def aclose(self) -> None:
-        for endpoint in self._endpoints.values():
+        for (_, host), endpoint in self._endpoints.items():
+            if endpoint.failure is not None and host != self.host:
+                self._resting[host] = self._resting.get(host) or monotonic() + _REST
             await endpoint.aclose()
 
     # --- pulling --------------------------------------------------------------------------------------
@@ -86,7 +100,7 @@ class HttpClient(RegistryClient):
             pages = self._pages(
                 endpoint, there, repository, f"/v2/{there}/tags/list", f"tags of {self._name(repository)}"
             )
-            return [tag async for page in pages for tag in page.get("tags") or ()]
+            return [tag async for page in pages for tag in page.tags or ()]
 
         return await self._anywhere(repository, ask)
 
@@ -113,11 +127,11 @@ class HttpClient(RegistryClient):
 
     async def _pages(
         self, endpoint: Endpoint, there: str, repository: str, path: str, what: str
-    ) -> AsyncIterator[dict[str, Any]]:
+    ) -> AsyncIterator[_Tags]:
         for _ in range(_PAGES):
             response = await endpoint.request("GET", path, (pull(there),))
             self._check(endpoint, response, (200,), repository, what)
-            yield endpoint.decode(response, dict[str, Any])
+            yield endpoint.decode(response, _Tags)
             path = response.links.get("next", {}).get("url", "")
             if not path:
                 return
@@ -203,6 +217,8 @@ class HttpClient(RegistryClient):
             credentials = self._credentials if own else None
             retries = None if own else min(_MIRROR_RETRIES, self.config.retries)
             self._endpoints[key] = Endpoint(route.host, route.scheme, credentials, self.config, retries=retries)
+            if not own:
+                self._endpoints[key].failure = self._rest_of(route.host)
         return self._endpoints[key]
 
     async def _anywhere(self, repository: str, verb: Callable[[Endpoint, str], Awaitable[T]]) -> T:
@@ -225,6 +241,13 @@ class HttpClient(RegistryClient):
                 raise
             why = "; ".join([error.why, *(f"{e.what}: {e.why}" for e in failed)])
             raise Unavailable(error.what, why, error.remedy) from error
+
+    def _rest_of(self, host: str) -> HooperError | None:
+        """Why a mirror is not asked now."""
+        if self._resting.get(host, 0.0) > monotonic():
+            return Unavailable(f"the mirror {host} is not asked", f"it did not answer within the last {_REST:.0f} s")
+        self._resting.pop(host, None)
+        return None
 
     def _name(self, repository: str, reference: str = "") -> str:
         digest = is_digest(reference)

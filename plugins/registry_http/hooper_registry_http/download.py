@@ -71,7 +71,7 @@ class Download:
                         backoff.progress()
                     yield chunk
                 problem = httpx.RemoteProtocolError("the answer was too short")
-            except httpx.TransportError as error:
+            except (httpx.TransportError, OSError) as error:
                 problem = error
             await self.aclose()
             gained = 0

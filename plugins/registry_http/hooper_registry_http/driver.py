@@ -18,12 +18,14 @@ class HttpRegistry(RegistryDriver):
     def __init__(self, context: DriverContext) -> None:
         super().__init__(context)
         self._config: HttpConfig = context.config or HttpConfig()
+        self._resting: dict[str, float] = {}
+        """Mirrors that did not answer, and until when (monotonic seconds) they are not asked again."""
 
     @asynccontextmanager
     async def connect(self, host: str, credentials: Credentials | None) -> AsyncIterator[RegistryClient]:
         from hooper_registry_http.client import HttpClient
 
-        client = HttpClient(host, credentials, self._config)
+        client = HttpClient(host, credentials, self._config, self._resting)
         try:
             yield client
         finally:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import httpx
 
 _REDIRECTS = 5
+_CHALLENGES = 2
+"""For who we are, and for a token that is no longer good."""
 
 
 class Endpoint:
@@ -67,13 +69,13 @@ class Endpoint:
         """Follows redirects of what only reads, and answers challenges. Credentials go to the registry's own origin
         alone. Unavailable once the retries are used up; another host's refusal counts as such, too."""
         transport, auth = await self.open()
-        url, redirects, challenged = self._joined(transport.base, target), 0, False
+        url, redirects, challenges = self._joined(transport.base, target), 0, 0
         while True:
             sent = {**(headers or {}), **await auth.headers(url, scopes)}
             response = await transport.send(method, url, headers=sent, content=content, stream=stream, again=again)
             own = same_origin(url, transport.base)
-            if response.status_code == 401 and own and not challenged and auth.challenged(response, scopes):
-                challenged = True
+            if response.status_code == 401 and own and challenges < _CHALLENGES and auth.challenged(response, scopes):
+                challenges += 1
                 await response.aclose()
             elif response.has_redirect_location and method in ("GET", "HEAD") and redirects < _REDIRECTS:
                 url, redirects = self._joined(url, response.headers["location"]), redirects + 1

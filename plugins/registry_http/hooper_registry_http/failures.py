@@ -53,7 +53,7 @@ def explanation(response: httpx.Response) -> str:
         errors = msgspec.json.decode(response.content, type=dict[str, Any])["errors"]
         texts = [str(item.get("message") or item.get("code", "")) for item in errors]
         return "; ".join(text for text in texts if text)[:500] or f"HTTP {response.status_code}"
-    except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
         return f"HTTP {response.status_code}"
 
 
@@ -70,7 +70,16 @@ def _causes(error: BaseException) -> list[BaseException]:
 
 def may_pass(error: BaseException) -> bool:
     """Whether trying again makes sense: not for a name that does not exist, nor for a bad certificate."""
-    return not any(isinstance(cause, socket.gaierror | ssl.SSLCertVerificationError) for cause in _causes(error))
+    return not any(
+        isinstance(cause, socket.gaierror | ssl.SSLCertVerificationError) or _wants_certificate(cause)
+        for cause in _causes(error)
+    )
+
+
+def _wants_certificate(error: BaseException) -> bool:
+    """Whether the registry ended the connection for want of a certificate of ours, or for one that it does not know."""
+    reason = error.reason or "" if isinstance(error, ssl.SSLError) else ""
+    return "ALERT" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason)
 
 
 def unavailable(host: str, error: BaseException) -> HooperError:
@@ -83,6 +92,9 @@ def unavailable(host: str, error: BaseException) -> HooperError:
         if isinstance(cause, ssl.SSLCertVerificationError):
             remedy = f"Put its CA in /etc/hooper/certs.d/{host}/ca.crt, or list the registry as insecure."
             return Unavailable(what, f"its certificate is not trusted ({cause.verify_message})", remedy)
+        if _wants_certificate(cause):
+            remedy = f"Put client.cert and client.key in /etc/hooper/certs.d/{host}."
+            return Unavailable(what, "it wants a client certificate that it trusts", remedy)
         if isinstance(cause, socket.gaierror):
             return Unavailable(what, f"no such host ({cause.strerror})", "Check its name and this host's DNS.")
     if isinstance(error, httpx.ProxyError):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+
+import msgspec
 
 from hooper.api.errors import Unauthorized, Unavailable, Unsupported
 from hooper.api.registry import SearchResult
@@ -11,9 +12,24 @@ from hooper_registry_http.endpoint import Endpoint
 from hooper_registry_http.failures import explanation
 from hooper_registry_http.scopes import CATALOG
 
+_PAGE, _PAGES = 1000, 100
 _INDEX = {"docker.io": "https://index.docker.io/v1/search"}
-_PAGE = 1000
-_PAGES = 100
+
+
+class _One(msgspec.Struct):
+    name: str
+    description: str | None = None
+    star_count: int | None = None
+    is_official: bool | None = None
+    is_automated: bool | None = None
+
+
+class _Found(msgspec.Struct):
+    results: list[_One] | None = None
+
+
+class _Catalogue(msgspec.Struct):
+    repositories: list[str] | None = None
 
 
 async def search(endpoint: Endpoint, term: str, limit: int) -> Sequence[SearchResult]:
@@ -23,20 +39,16 @@ async def search(endpoint: Endpoint, term: str, limit: int) -> Sequence[SearchRe
     path = f"{_INDEX.get(endpoint.host, '/v1/search')}?{urlencode({'q': term, 'n': limit})}"
     response = await endpoint.request("GET", path, ())
     if response.status_code == 200:
-        found = endpoint.decode(response, dict[str, Any]).get("results") or ()
-        return [_result(one) for one in found if isinstance(one, dict)][:limit]
+        found: _Found = endpoint.decode(response, _Found)
+        return [_result(one) for one in found.results or ()][:limit]
     if response.status_code == 429 or response.status_code >= 500:
         raise Unavailable(f"cannot search {endpoint.host}", explanation(response), "Try again later.")
     return await _catalogue(endpoint, term, limit)
 
 
-def _result(one: dict[str, Any]) -> SearchResult:
+def _result(one: _One) -> SearchResult:
     return SearchResult(
-        name=str(one.get("name") or ""),
-        description=str(one.get("description") or ""),
-        stars=int(one.get("star_count") or 0),
-        official=bool(one.get("is_official")),
-        automated=bool(one.get("is_automated")),
+        one.name, one.description or "", one.star_count or 0, bool(one.is_official), bool(one.is_automated)
     )
 
 
@@ -50,8 +62,9 @@ async def _catalogue(endpoint: Endpoint, term: str, limit: int) -> Sequence[Sear
             )
         if response.status_code != 200:
             raise Unsupported(f"the registry {endpoint.host} has no search", explanation(response), "Pull by name.")
-        names = endpoint.decode(response, dict[str, Any]).get("repositories") or ()
-        found += [SearchResult(name=str(name)) for name in names if term.lower() in str(name).lower()]
+        catalogue: _Catalogue = endpoint.decode(response, _Catalogue)
+        names = catalogue.repositories or ()
+        found += [SearchResult(name=name) for name in names if term.lower() in name.lower()]
         path = response.links.get("next", {}).get("url", "")
         if not path or len(found) >= limit:
             break

@@ -107,7 +107,7 @@ class Transport:
                     wants_tls = response.status_code == 400
         except httpx.RemoteProtocolError:
             wants_tls = True
-        except (httpx.TransportError, TimeoutError):
+        except (httpx.TransportError, OSError):
             return
         if wants_tls:
             self.base = self.base.copy_with(scheme="https")
@@ -135,7 +135,7 @@ class Transport:
             request = self._request(method, url, headers or {}, form, content)
             try:
                 response = await self._exchange(request, stream=stream, upload=callable(content))
-            except (httpx.TransportError, httpx.InvalidURL, TimeoutError) as error:
+            except (httpx.TransportError, httpx.InvalidURL, OSError) as error:
                 if not may_pass(error) or not await backoff.wait():
                     raise unavailable(url.netloc.decode(), error) from error
                 continue
@@ -193,7 +193,9 @@ async def _whole(response: httpx.Response) -> httpx.Response:
                 f"the registry {response.url.netloc.decode()} gave a damaged answer",
                 f"it is larger than {BODY_MAX} bytes",
             )
-    headers = [pair for pair in response.headers.multi_items() if pair[0] not in ("content-encoding", "content-length")]
+    unfit = (b"content-encoding", b"content-length", b"transfer-encoding")
+    # Raw: what a damaged head has need not be text.
+    headers = [pair for pair in response.headers.raw if pair[0].lower() not in unfit]
     return httpx.Response(response.status_code, headers=headers, content=bytes(body), request=response.request)
 
 

@@ -18,6 +18,9 @@ OWNER = "registry-server"
 """Under this name the engine keeps blobs for the registry."""
 
 
+_KNOWN = "SELECT 1 FROM blobs WHERE digest=?"
+
+
 class Blobs(ABC):
     """Files by digest. A file and its record in the catalogue come and go together."""
 
@@ -36,6 +39,10 @@ class Blobs(ABC):
     @abstractmethod
     async def remove(self, digest: str, forget: Callable[[], bool]) -> bool:
         """Calls `forget`, which tells whether the catalogue has let go of the blob, and deletes the file if so."""
+
+    @abstractmethod
+    async def sweep(self) -> None:
+        """Removes what a server that was killed has left: files that the catalogue does not know."""
 
 
 class DirectoryBlobs(Blobs):
@@ -88,12 +95,26 @@ class DirectoryBlobs(Blobs):
             self.path(digest).unlink(missing_ok=True)
             return True
 
+    async def sweep(self) -> None:
+        await anyio.to_thread.run_sync(self._sweep)
+
+    def _sweep(self) -> None:
+        known = {row[0] for row in self._catalogue.current("SELECT digest FROM blobs")}
+        for file in self._directory.glob("*/*/*"):
+            digest = f"{file.parts[-3]}:{file.name}"
+            if digest in known:
+                continue
+            with self._catalogue.transaction():
+                # It may have come since.
+                if not self._catalogue.current(_KNOWN, digest):
+                    file.unlink(missing_ok=True)
+
 
 class EngineBlobs(Blobs):
     """The engine's content, which has sha256 alone; other algorithms are in a directory."""
 
-    def __init__(self, content: Content, others: DirectoryBlobs) -> None:
-        self._content, self._others = content, others
+    def __init__(self, content: Content, others: DirectoryBlobs, catalogue: Catalogue) -> None:
+        self._content, self._others, self._catalogue = content, others, catalogue
         self._lock = anyio.Lock()
 
     @staticmethod
@@ -134,6 +155,13 @@ class EngineBlobs(Blobs):
             if forgotten:
                 self._content.release(digest, OWNER)
             return forgotten
+
+    async def sweep(self) -> None:
+        await self._others.sweep()
+        async with self._lock:
+            for digest in self._content.kept(OWNER):
+                if not self._catalogue.current(_KNOWN, digest):
+                    self._content.release(digest, OWNER)
 
 
 def sync(path: Path) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, unquote
 import anyio
 import h11
 
+from hooper.api.errors import HooperError
 from hooper_registry_server.problems import Problem
 from hooper_registry_server.wires import Gone, Pace, Wire
 
@@ -28,10 +29,10 @@ class FilePart:
 
 
 class Streamed:
-    """A body of known length that comes bit by bit."""
+    """A body of known length that comes bit by bit; `close` is called at its end, whatever that is."""
 
-    def __init__(self, chunks: AsyncIterator[bytes], count: int) -> None:
-        self.chunks, self.count = chunks, count
+    def __init__(self, chunks: AsyncIterator[bytes], count: int, close: Callable[[], None]) -> None:
+        self.chunks, self.count, self.close = chunks, count, close
 
 
 class Response:
@@ -43,7 +44,7 @@ class Response:
         self.status, self.body, self.headers = status, body, dict(headers or {})
 
     def discard(self) -> None:
-        if isinstance(self.body, FilePart):
+        if not isinstance(self.body, bytes):
             self.body.close()
 
 
@@ -66,7 +67,7 @@ class Request:
     def length(self) -> int | None:
         """What the body's length is said to be."""
         text = self.headers.get("content-length", "")
-        return int(text) if text.isdigit() else None
+        return int(text) if text.isascii() and text.isdigit() else None
 
     @property
     def host(self) -> str:
@@ -186,8 +187,12 @@ class Connection:
             self._h11.send_with_data_passthrough(h11.Data(data=_Sized(body.count)))  # type: ignore[arg-type]
             await self._wire.send_file(body.descriptor, body.offset, body.count, self._threads)
             return
-        async for chunk in body.chunks:
-            await self._send(h11.Data(data=chunk))
+        try:
+            async for chunk in body.chunks:
+                await self._send(h11.Data(data=chunk))
+        except (Problem, HooperError) as error:
+            # The head is out: that the body is not whole can be told by its end alone.
+            raise Gone(str(error)) from error
 
     def _head(self, response: Response, count: int) -> h11.Response:
         headers = {"docker-distribution-api-version": "registry/2.0", "date": formatdate(usegmt=True)}
@@ -195,7 +200,7 @@ class Connection:
             headers["content-length"] = str(count)
         headers |= {name.lower(): value for name, value in response.headers.items()}
         reason = HTTPStatus(response.status).phrase if response.status in HTTPStatus._value2member_map_ else ""
-        fields = [(name, value.encode("latin-1", "replace")) for name, value in headers.items()]
+        fields = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
         return h11.Response(status_code=response.status, headers=fields, reason=reason)
 
     async def _refuse(self, error: h11.RemoteProtocolError) -> None:

@@ -33,7 +33,9 @@ def parse(content: bytes, content_type: str, digest: str) -> Stored:
     if not isinstance(document, dict):
         raise _invalid("it is not a JSON object")
     media_type = _media_type(document, content_type)
-    if document.get("schemaVersion") == 1 or media_type.endswith((".v1+prettyjws", "docker.distribution.manifest.v1+json")):
+    if document.get("schemaVersion") == 1 or media_type.endswith(
+        (".v1+prettyjws", "docker.distribution.manifest.v1+json")
+    ):
         raise _invalid("the obsolete schema version 1 is not supported; push it with a current tool")
     if media_type in (*_IMAGES, *_INDEXES):
         _check_known(document, media_type)

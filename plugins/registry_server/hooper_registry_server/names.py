@@ -1,4 +1,4 @@
-"""The grammar of repository names, tags and digests (distribution-spec, "Pulling manifests"; image-spec descriptor.md)."""
+"""The grammar of names, tags and digests (distribution-spec, "Pulling manifests"; image-spec descriptor.md)."""
 
 from __future__ import annotations
 

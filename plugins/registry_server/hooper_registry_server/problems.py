@@ -10,7 +10,6 @@ import msgspec
 from hooper.api.errors import HooperError
 
 _STATUS = {
-    "invalid-argument": (400, "UNSUPPORTED"),
     "unauthorized": (502, "UNAUTHORIZED"),
     "forbidden": (403, "DENIED"),
     "not-found": (404, "NAME_UNKNOWN"),
@@ -42,7 +41,9 @@ class Problem(Exception):
 
 def problem_of(error: HooperError) -> Problem:
     """An error of the engine or of a registry driver, for a client."""
-    status, code = _STATUS.get(error.kind, (500, "UNKNOWN"))
+    if error.kind not in _STATUS:
+        return Problem(500, "UNKNOWN", "a fault of the registry; its log tells more")
+    status, code = _STATUS[error.kind]
     return Problem(status, code, f"{error.what}: {error.why}" if error.why else error.what)
 
 

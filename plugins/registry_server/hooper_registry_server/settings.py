@@ -10,7 +10,7 @@ import msgspec
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[frontend.registry]` of the configuration. Times are seconds, paths are absolute."""
 
-    listen: list[str] = ["127.0.0.1:5000"]
+    listen: tuple[str, ...] = ("127.0.0.1:5000",)
     """HOST:PORT of each address; [::1]:5000 for IPv6."""
     directory: str = ""
     """Where everything is kept. "": within the daemon, in its own content store, and its images are served too."""
@@ -49,6 +49,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     upstream_driver: str = "http"
     upstream_settings: dict[str, Any] = {}
     """Settings for that registry driver, as `[registry.DRIVER]` has them."""
+
+    upstream_keep: float = 604800.0
+    """For how long what no tag of the upstream leads to any more is kept."""
 
     gc_interval: float = 3600.0
     """How often what nothing refers to is removed. 0: never."""

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from hooper.api.errors import NoSpace
 from hooper.api.snapshots import Record, SnapshotTable
 from hooper.api.storage import SnapshotKind
 
@@ -82,9 +83,18 @@ class Background:
             return
         current = {id(each) for each in self._table}
         for record in waiting:
-            del record.data[_BOOT]
-            if id(record) in current:
-                self._table.store(record)
+            boot = record.data.pop(_BOOT)
+            if id(record) in current and not self._is_noted(record):
+                record.data[_BOOT] = boot
+                return
+
+    def _is_noted(self, record: Record) -> bool:
+        try:
+            self._table.store(record)
+        except NoSpace as error:
+            self._log.error("cannot note that snapshots are on the disk", error=str(error))
+            return False
+        return True
 
     async def aclose(self) -> None:
         if self._flush is not None:

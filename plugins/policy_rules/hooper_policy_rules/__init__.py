@@ -1,0 +1,1 @@
+"""The image policy "rules": allowed and denied registries and digests, and signatures."""

@@ -1,0 +1,1 @@
+"""OCI layout directories and archives of images, used as registries."""
