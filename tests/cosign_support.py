@@ -6,14 +6,16 @@ import base64
 import gzip
 import hashlib
 import json
-import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from hooper.api.manifests import host_architecture
 
 SIMPLE_SIGNING = "application/vnd.dev.cosign.simplesigning.v1+json"
 BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
@@ -111,6 +113,11 @@ def signature_layer(key: PRIVATE, signed: bytes, **annotations: str) -> dict[str
     }
 
 
+@cache
+def _packed(layer: bytes) -> bytes:
+    return gzip.compress(layer, 1, mtime=0)
+
+
 @dataclass
 class Repository:
     """One of a registry's, by plain HTTP."""
@@ -135,8 +142,9 @@ class Repository:
         self._send("PUT", f"manifests/{reference or digest_of(content)}", content, document["mediaType"])
         return digest_of(content), content
 
-    def image(self, tag: str, layer: bytes, architecture: str = "amd64") -> tuple[str, bytes]:
+    def image(self, tag: str, layer: bytes, architecture: str = "") -> tuple[str, bytes]:
         """Pushes an image of one layer that is different for every tag; its digest and manifest."""
+        architecture = architecture or host_architecture()
         config = {
             "architecture": architecture,
             "os": "linux",
@@ -148,10 +156,23 @@ class Repository:
                 "schemaVersion": 2,
                 "mediaType": OCI_MANIFEST,
                 "config": self.blob(json.dumps(config).encode(), "application/vnd.oci.image.config.v1+json"),
-                "layers": [self.blob(gzip.compress(layer, mtime=0), "application/vnd.oci.image.layer.v1.tar+gzip")],
+                "layers": [self.blob(_packed(layer), "application/vnd.oci.image.layer.v1.tar+gzip")],
             },
             tag,
         )
+
+    def index(self, tag: str, **manifests: tuple[str, bytes]) -> str:
+        """Pushes an index of manifests by architecture; its digest."""
+        entries = [
+            {
+                "mediaType": OCI_MANIFEST,
+                "digest": digest,
+                "size": len(content),
+                "platform": {"os": "linux", "architecture": architecture},
+            }
+            for architecture, (digest, content) in manifests.items()
+        ]
+        return self.manifest({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}, tag)[0]
 
     def signature(self, digest: str, *signed: tuple[PRIVATE, bytes]) -> None:
         """As `cosign sign` without bundles: a manifest with a layer a signature, under a tag made of the digest."""

@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 
 import support
 from cosign_support import Repository, dsse_bundle, new_key, payload, pem, statement
+from hooper.api.manifests import host_architecture
 
 pytestmark = pytest.mark.root
 
@@ -61,13 +63,16 @@ def run(
     return text
 
 
-def fill(host: str) -> dict[str, str]:
+NAMES = (
+    "team/signed:1", "team/bundled:1", "team/unsigned:1", "team/foreign:1", "evil/app:1", "open/app:1", "pinned/app:1",
+    "pinned/app:2", "team/early:1", "open/early:1",
+)  # fmt: skip
+
+
+def fill(host: str, names: Sequence[str] = NAMES) -> dict[str, str]:
     """Pushes the images and their signatures; digests by name."""
     layer, digests = support.busybox_tar(), {}
-    for name in (
-        "team/signed:1", "team/bundled:1", "team/unsigned:1", "team/foreign:1", "evil/app:1", "open/app:1",
-        "pinned/app:1", "pinned/app:2", "team/early:1", "open/early:1",
-    ):  # fmt: skip
+    for name in names:
         repository, _, tag = name.partition(":")
         place = Repository(host, repository)
         digest, manifest = place.image(tag, layer)
@@ -173,6 +178,22 @@ def test_a_name_of_ones_own(place: Place) -> None:
     assert place.docker("run", "--rm", "mine:1", "echo", "fine") == "fine\n"
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_an_image_of_several_platforms(place: Place, whole: bool) -> None:
+    """As cosign signs it: the index alone; or with --recursive, here only this host's manifest."""
+    repository = Repository(place.host, f"team/multi-{'whole' if whole else 'part'}")
+    layer, here = support.busybox_tar(), host_architecture()
+    own = repository.image("own", layer)
+    index = repository.index("1", **{here: own, "s390x": repository.image("other", layer, "s390x")})
+    signed = index if whole else own[0]
+    repository.signature(signed, (KEY, payload(signed, f"{place.host}/{repository.name}")))
+    name = place.name(f"{repository.name}:1")
+    assert place.docker("run", "--rm", "--quiet", name, "echo", "fine").endswith("fine\n")
+    code = 0 if whole else 1
+    text = place.docker("pull", "--platform", "linux/s390x", name, code=code)
+    assert whole or "asks for a signature" in text
+
+
 # --- builds -------------------------------------------------------------------------------------------
 
 
@@ -203,6 +224,13 @@ def test_push_by_destination(place: Place) -> None:
         place.docker("tag", place.name("open/app:1"), place.name(target))
     assert 'rule "stays here"' in place.docker("push", place.name("secret/app:1"), code=1)
     place.docker("push", place.name("open/copy:1"))
+
+
+def test_push_of_what_a_build_makes(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(f"FROM {place.name('open/app:1')}\nLABEL a=b")
+    text = place.hooper("build", "--push", "-t", place.name("secret/built:1"), str(tmp_path), code=1)
+    assert 'rule "stays here"' in text
+    place.hooper("build", "--push", "-t", place.name("open/built:1"), str(tmp_path))
 
 
 # --- over time ----------------------------------------------------------------------------------------
@@ -240,19 +268,16 @@ def test_what_was_verified_is_used_without_its_registry(short_tmp: Path) -> None
     directory.mkdir()
     key = directory / "cosign.pub"
     key.write_bytes(pem(KEY))
-    with support.docker_registry(directory) as host:
-        digests = fill(host)
-        config = rules(host, key, digests["pinned/app:1"])
-        manager = support.hooper(directory / "d", config)
-        daemon = manager.__enter__()
-        alone = Place(daemon, host, key, digests)
-        alone.docker("pull", "--quiet", alone.name("team/signed:1"))
-    try:
+    with ExitStack() as daemons:
+        with support.docker_registry(directory) as host:
+            digests = fill(host, ["team/signed:1"])
+            config = rules(host, key, digests["team/signed:1"])
+            daemon = daemons.enter_context(support.hooper(directory / "d", config))
+            alone = Place(daemon, host, key, digests)
+            alone.docker("pull", "--quiet", alone.name("team/signed:1"))
         daemon.stop()
         daemon.start()
         assert alone.docker("run", "--rm", alone.name("team/signed:1"), "echo", "fine") == "fine\n"
-    finally:
-        manager.__exit__(None, None, None)
 
 
 # --- images of this host, and policies that do not work -----------------------------------------------

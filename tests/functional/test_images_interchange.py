@@ -58,7 +58,9 @@ def test_skopeo_reads_what_hooper_writes(clean: support.Hooper, place: Path) -> 
 def test_hooper_reads_what_skopeo_and_umoci_write(clean: support.Hooper, place: Path) -> None:
     wanted = image_id(clean, "busybox")
     clean.hooper("push", "busybox", f"oci:{place}/ours:1")
-    for number, layout in enumerate((f"oci:{place}/by:1", f"oci-archive:{place}/by.tar:1", f"docker-archive:{place}/d")):
+    for number, layout in enumerate(
+        (f"oci:{place}/by:1", f"oci-archive:{place}/by.tar:1", f"docker-archive:{place}/d")
+    ):
         skopeo("copy", f"oci:{place}/ours:1", layout)
         clean.hooper("pull", "--name", f"from-skopeo:{number}", layout)
         assert image_id(clean, f"from-skopeo:{number}") == wanted
@@ -82,9 +84,7 @@ def test_podman_loads_what_hooper_saves_and_back(clean: support.Hooper, place: P
     clean.hooper("rmi", "from-podman:1")
 
 
-def test_dockerd_loads_what_hooper_saves_and_back(
-    clean: support.Hooper, peer: support.Engine, place: Path
-) -> None:
+def test_dockerd_loads_what_hooper_saves_and_back(clean: support.Hooper, peer: support.Engine, place: Path) -> None:
     wanted = image_id(clean, "busybox")
     clean.hooper("tag", "busybox", "ours:1")
     clean.hooper("tag", "busybox", "ours:2")

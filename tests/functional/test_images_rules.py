@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -52,7 +53,10 @@ def create(engine: support.Engine, image: str) -> str:
 
 def remove(engine: support.Engine, name: str, query: str = "") -> tuple[int, Any]:
     status, answer = engine.request("DELETE", f"/images/{name}{query}")
-    return status, answer["message"] if isinstance(answer, dict) else [next(iter(one.items())) for one in answer]
+    if isinstance(answer, dict):
+        # What hooper advises beyond that is on lines of its own.
+        return status, answer["message"].partition("\n")[0]
+    return status, [next(iter(one.items())) for one in answer]
 
 
 def test_a_name_goes_and_the_image_with_its_last(images: support.Engine) -> None:
@@ -165,8 +169,6 @@ def test_what_a_prune_removes(images: support.Engine, filters: str, gone: set[st
     for name, (keep, more) in names.items():
         labels = [f"LABEL keep={keep}", *(["LABEL more=x"] if more else [])]
         make(images, name, *labels)
-    from urllib.parse import quote
-
     status, answer = images.request("POST", f"/images/prune?filters={quote(filters)}")
     assert status == 200, answer
     left = {tag for image in listed(images) for tag in image["RepoTags"] or ()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,6 +10,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import anyio
+import anyio.abc
 import msgspec
 import pytest
 
@@ -226,3 +229,23 @@ async def test_an_unknown_host_is_unavailable() -> None:
 )
 async def test_which_registries_need_no_tls(host: str, insecure: bool) -> None:
     assert is_insecure(host, HttpConfig(insecure=["10.0.0.0/8", "lab"])) is insecure
+
+
+async def test_a_registry_that_drips_is_left() -> None:
+    async def drip(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            await stream.receive()
+            await stream.send(f"HTTP/1.1 200 OK\r\nContent-Length: {len(LAYER)}\r\n\r\n".encode())
+            with contextlib.suppress(anyio.BrokenResourceError):
+                while True:
+                    await stream.send(b"x")
+                    await anyio.sleep(0.05)
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    host = f"127.0.0.1:{listener.extra(anyio.abc.SocketAttribute.local_port)}"
+    async with listener, anyio.create_task_group() as group:
+        group.start_soon(listener.serve, drip)
+        async with connected(host, retries=1, timeout=0.2) as client:
+            with pytest.raises(Unavailable, match=r"cannot reach the registry .*: it gave \d+ bytes in 1 s"):
+                await fetched(client, "team/app", LAYER)
+        group.cancel_scope.cancel()

@@ -11,8 +11,8 @@ from hooper.engine.short_names import candidates
 from hooper_registry_http.config import HostConfig, HttpConfig
 from hooper_registry_http.routes import routes
 
-_component = st.from_regex(r"[a-z0-9]{1,6}", fullmatch=True)
-_host = st.from_regex(r"[a-z]{1,5}\.[a-z]{1,3}(:[0-9]{1,4})?", fullmatch=True)
+_component = st.text(alphabet="ab0", min_size=1, max_size=4)
+_host = st.builds(lambda name, port: f"{name}.io{port}", _component, st.sampled_from(("", ":5000")))
 _path = st.lists(_component, min_size=1, max_size=3).map("/".join)
 
 
@@ -37,12 +37,12 @@ def test_the_registry_itself_comes_last(host: str, path: str, mirrors: list[str]
 
 @given(_host, _path, st.text(alphabet="ab.*?/[]", max_size=12))
 def test_a_blocked_name_is_refused_or_goes_as_ever(host: str, path: str, pattern: str) -> None:
+    plain = routes(HttpConfig(), host, path, mirrors=True)
     try:
         found = routes(HttpConfig(blocked={pattern: ""}), host, path, mirrors=True)
     except Forbidden as error:
-        assert pattern in error.remedy
-    else:
-        assert found == routes(HttpConfig(), host, path, mirrors=True)
+        found = plain if pattern in error.remedy else []
+    assert found == plain
 
 
 @given(st.text(alphabet="aA0.:/@_-", max_size=20), st.lists(_host, max_size=3))

@@ -31,7 +31,7 @@ from hooper.api.policy import Finding, Origin, PolicyServices
 from hooper.api.registry import Descriptor, Manifest
 from hooper_policy_rules.keys import Key
 from hooper_policy_rules.signatures import Verifier
-from hooper_policy_rules.statements import BadSignatureError, payload_identity
+from hooper_policy_rules.statements import BadSignatureError, payload_identity, read_bundle
 
 MANIFEST = b'{"schemaVersion":2,"note":"the image"}'
 DIGEST = digest_of(MANIFEST)
@@ -273,6 +273,28 @@ def test_bundles_that_are_not_good(bundle: bytes, reason: str) -> None:
     found = only(findings(Store().bundled(bundle)))
     assert not found.good
     assert reason in found.reason
+
+
+def test_a_signature_that_cosign_made_itself() -> None:
+    """From its test data (pkg/cosign/testdata/oci-attestation.sigstore.json), by the key in the certificate there."""
+    key = (
+        b"-----BEGIN PUBLIC KEY-----\n"
+        b"MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEk/CiYRmA9zsa7ams/+fI+wGeXOFx\n"
+        b"ng4J0wSj1jub7kxArHhGwvgcVE3ubrGXNQB9X3ksG0F+MiXHG8gRzxrr0A==\n"
+        b"-----END PUBLIC KEY-----\n"
+    )
+    said = (
+        b'{"_type":"https://in-toto.io/Statement/v0.1","predicateType":"https://cosign.sigstore.dev/attestation/v1",'
+        b'"subject":[{"name":"127.0.0.1:60943/repo","digest":'
+        b'{"sha256":"732112270d7e59418a8c080b134b24cabd67d250d0d0147a97ed95ba5c280aa4"}}],'
+        b'"predicate":{"Data":"{\\"foo\\": \\"bar\\"}\\n","Timestamp":"2025-02-28T19:18:11Z"}}'
+    )
+    signature = "MEQCIDomiuYVgNKyfYz/leqvtEY2xuifteigjq+LfShu92BBAiBxixsGZNYBVRhGjX6OZiPQBIoUf+i8VgPh//AT/z4Vgg=="
+    bundle = json.loads(dsse_bundle(KEY, said))
+    bundle["dsseEnvelope"]["signatures"] = [{"sig": signature}]
+    read = read_bundle(json.dumps(bundle).encode())
+    assert Key(key, "").verifies(read.signature, read.signed())
+    assert not Key(key, "").verifies(read.signature, read.signed() + b" ")
 
 
 def test_an_envelope_with_two_signatures_is_refused() -> None:

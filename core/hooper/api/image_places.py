@@ -76,7 +76,7 @@ class ImagePlaces(ABC):
         every: bool = False,
         preserve: bool = False,
         platform: str = "",
-        credentials: AuthBy = {},
+        credentials: AuthBy | None = None,
         archive: int = -1,
         output: int = -1,
     ) -> str:
@@ -88,12 +88,12 @@ class ImagePlaces(ABC):
         """
 
     @abstractmethod
-    async def manifest(self, reference: str, credentials: AuthBy = {}) -> Manifest:
+    async def manifest(self, reference: str, credentials: AuthBy | None = None) -> Manifest:
         """What a registry has under a reference."""
 
     @abstractmethod
     async def push_list(
-        self, target: str, entries: Sequence[ListEntry], credentials: AuthBy = {}, *, oci: bool = False
+        self, target: str, entries: Sequence[ListEntry], credentials: AuthBy | None = None, *, oci: bool = False
     ) -> str:
         """Makes an index of manifests that registries have, bringing them to the target's repository, and pushes
         it; its digest."""

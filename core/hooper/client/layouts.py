@@ -77,7 +77,10 @@ def _below(root: Path, digest: str, depth: int = 0) -> Iterator[str]:
     if not path.is_file() or depth > _DEPTH:
         return
     yield digest
-    manifest = json.loads(path.read_bytes())
+    content, (algorithm, _, hexadecimal) = path.read_bytes(), digest.partition(":")
+    if hashlib.new(algorithm, content).hexdigest() != hexadecimal:
+        raise DataLoss(f"manifest {digest} of the layout {root} is damaged", remedy="Write the layout again.")
+    manifest = json.loads(content)
     for child in manifest.get("manifests") or ():
         yield from _below(root, child["digest"], depth + 1)
     for part in (manifest.get("config"), *(manifest.get("layers") or ())):
@@ -108,7 +111,7 @@ def store(layout: Layout, parts: Iterable[bytes]) -> None:
         return
     root = Path(layout.path)
     root.mkdir(parents=True, exist_ok=True)
-    index = {"schemaVersion": 2, "manifests": []}
+    index: dict[str, Any] = {"manifests": []}
     with tarfile.open(fileobj=_Stream(parts), mode="r|") as archive:
         for member in archive:
             file = archive.extractfile(member)

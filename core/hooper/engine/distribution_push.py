@@ -90,6 +90,8 @@ class Pusher:
         keeps them; `layers` are those that it has compressed forms of."""
         parsed = parse_manifest(manifest, reference.familiar)
         assert isinstance(parsed, ImageManifest)
+        if self.gate is not None:
+            await self.gate.push(reference, parsed.config.digest)
         async with (await self._registry_for(reference.host)).connect(reference.host, credentials) as client:
             await self._push_blobs(client, reference, parsed, layers, sink)
             await client.push_manifest(reference.path, reference.tag, manifest)

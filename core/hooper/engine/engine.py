@@ -97,7 +97,7 @@ class LocalEngine(Engine):
         """Made when it is first used."""
         from hooper.engine.image_places import PlaceService
 
-        return PlaceService(self.images)
+        return PlaceService(self.core.images)
 
     async def recover_moves(self) -> set[str]:
         """Finishes or undoes moves that an earlier daemon left; ids of containers that wait for their commit."""

@@ -104,7 +104,7 @@ class Copier:
         self._done: set[str] = set()
 
     async def copy(self, wanted: Platform | None, shown: str) -> Manifest:
-        """What the source's reference names, or with `wanted` the image of it for a platform; as it is at the target."""
+        """What the source's reference names, or with `wanted` the image of it for a platform; as the target has it."""
         manifest = await self._source.client.resolve(self._source.repository, self._source.reference)
         if wanted is not None:
             for _ in range(_DEPTH):
@@ -172,10 +172,10 @@ class Copier:
         if await target.client.has_blob(target.repository, blob.digest):
             await tell.layer(self._sink, "Layer already exists", short)
             return
-        if source.host == target.host and source.repository != target.repository:
-            if await target.client.mount_blob(target.repository, blob.digest, source.repository):
-                await tell.layer(self._sink, f"Mounted from {source.repository}", short)
-                return
+        elsewhere = source.host == target.host and source.repository != target.repository
+        if elsewhere and await target.client.mount_blob(target.repository, blob.digest, source.repository):
+            await tell.layer(self._sink, f"Mounted from {source.repository}", short)
+            return
         meter = tell.Meter(self._sink, "Copying", short, blob.size)
         await target.client.push_blob(target.repository, blob, lambda offset: self._read(blob, offset, meter.at))
         await tell.layer(self._sink, "Pushed", short)

@@ -57,11 +57,11 @@ class PlaceService(ImagePlaces):
         platform: str = "",
     ) -> str:
         layout = _layout(source)
-        if self._images.gate is not None:
-            await self._images.gate.loading()
         async with self._sent(layout, archive) as sent, self._connected(sent) as client:
             top = await client.resolve("", sent.reference)
-            named = Reference.parse(name or await self._called(client, sent.reference, file or layout.path)).with_default_tag()
+            named = Reference.parse(
+                name or await self._called(client, sent.reference, file or layout.path)
+            ).with_default_tag()
             image_id = await self._images.puller.take(client, named, top, progress, platform)
         self._images.tell("pull", image_id, named.familiar)
         return image_id
@@ -107,7 +107,7 @@ class PlaceService(ImagePlaces):
         every: bool = False,
         preserve: bool = False,
         platform: str = "",
-        credentials: AuthBy = {},
+        credentials: AuthBy | None = None,
         archive: int = -1,
         output: int = -1,
     ) -> str:
@@ -121,12 +121,12 @@ class PlaceService(ImagePlaces):
         await tell.say(progress, f"Digest: {digest}")
         return digest
 
-    async def manifest(self, reference: str, credentials: AuthBy = {}) -> Manifest:
+    async def manifest(self, reference: str, credentials: AuthBy | None = None) -> Manifest:
         async with self._side(reference, credentials, -1, sent=True) as side:
             return await side.client.resolve(side.repository, side.reference)
 
     async def push_list(
-        self, target: str, entries: Sequence[ListEntry], credentials: AuthBy = {}, *, oci: bool = False
+        self, target: str, entries: Sequence[ListEntry], credentials: AuthBy | None = None, *, oci: bool = False
     ) -> str:
         if not entries:
             raise InvalidArgument(f"cannot push the manifest list {target}", "it has no manifests")
@@ -139,7 +139,7 @@ class PlaceService(ImagePlaces):
             await end.client.push_manifest(end.repository, end.reference, index)
         return index.descriptor.digest
 
-    async def _list_entry(self, entry: ListEntry, end: Side, credentials: AuthBy) -> Descriptor:
+    async def _list_entry(self, entry: ListEntry, end: Side, credentials: AuthBy | None) -> Descriptor:
         async with self._side(entry.ref, credentials, -1, sent=True) as side:
             manifest = await side.client.resolve(side.repository, side.reference)
             parsed = parse_manifest(manifest, entry.ref)
@@ -175,7 +175,7 @@ class PlaceService(ImagePlaces):
             yield client
 
     @asynccontextmanager
-    async def _side(self, text: str, credentials: AuthBy, descriptor: int, *, sent: bool) -> AsyncIterator[Side]:
+    async def _side(self, text: str, credentials: AuthBy | None, descriptor: int, *, sent: bool) -> AsyncIterator[Side]:
         layout = Layout.parse(text)
         if layout is not None:
             carried = self._sent(layout, descriptor) if sent else self._given(layout, descriptor)
@@ -234,8 +234,8 @@ def _stem(path: str) -> str:
     return re.sub(r"(\.oci|\.docker)?(\.tar(\.\w+)?|\.tgz)?$", "", name)
 
 
-def _credentials(known: AuthBy, host: str) -> Credentials | None:
-    return known.get(host)
+def _credentials(known: AuthBy | None, host: str) -> Credentials | None:
+    return known.get(host) if known else None
 
 
 def _shape(manifest: Manifest) -> tuple[str, int]:

@@ -174,12 +174,17 @@ class ImageStore:
         return before[0] if before and before[0] != image_id else None
 
     def add_digest(self, name: str, digest: str, image_id: str) -> None:
-        self.database.execute("INSERT OR IGNORE INTO repo_digests VALUES (?,?,?)", (name, digest, image_id))
+        """Nothing if the image has been removed meanwhile."""
+        self.database.execute(
+            "INSERT OR IGNORE INTO repo_digests SELECT ?,?,id FROM images WHERE id=?", (name, digest, image_id)
+        )
 
     def add_origin(self, name: str, digest: str, image_id: str) -> None:
         """Records that a registry was seen to have the image, under that name and digest: a fact, which no tag that is
         given or taken here changes."""
-        self.database.execute("INSERT OR IGNORE INTO image_origins VALUES (?,?,?)", (name, digest, image_id))
+        self.database.execute(
+            "INSERT OR IGNORE INTO image_origins SELECT ?,?,id FROM images WHERE id=?", (name, digest, image_id)
+        )
 
     def origins(self, image_id: str) -> list[tuple[str, str]]:
         """Name and digest of every registry that was seen to have the image."""

@@ -110,7 +110,7 @@ class ImageService(Images):
         return [Variant(one, *self._manifest_of(one), used[one.id]) for one in found]
 
     def _manifest_of(self, image: ImageSummary) -> tuple[Descriptor, int]:
-        """The manifest that the image came with, and the bytes of what it names that are here; its id if it has none."""
+        """The manifest that the image came with, or else its configuration; and the bytes of it that are here."""
         for manifest, parsed in self.pusher.kept(image.id):
             here = [blob for blob in (parsed.config, *parsed.layers) if self.layers.content.has(blob.digest)]
             return manifest.descriptor, sum(blob.size for blob in here)
@@ -235,6 +235,9 @@ class ImageService(Images):
             return await self._remover.remove(name, force)
         removed: list[Deleted] = []
         for variant in dict.fromkeys([self.store.for_platform(name, platform) for platform in platforms]):
+            if len(self.store.variants(variant)) == 1:
+                removed += await self._remover.remove(name, force)
+                continue
             self.store.hand_over(variant)
             if not self.store.tags(variant):
                 removed += await self._remover.remove(variant, force)
@@ -259,7 +262,9 @@ class ImageService(Images):
         images = [self.store.summary(image_id) for image_id in self.store.ids()]
         dangling = filters.is_true(wanted.get("dangling", ("true",)))
         found = image_filters.select(images, rest, self._get)
-        return [image for image in found if not (dangling and self._named(image)) and not self.containers_using(image.id)]
+        return [
+            image for image in found if not (dangling and self._named(image)) and not self.containers_using(image.id)
+        ]
 
     def _named(self, image: ImageSummary) -> bool:
         """Whether a tag names the image, or one from the same index for another platform."""

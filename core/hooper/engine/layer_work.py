@@ -120,7 +120,8 @@ def contents(arguments: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]
     compared = None if arguments["compared"] is None else set(arguments["compared"])
     with os.fdopen(os.dup(fds[0]), "rb") as file, tarfile.open(fileobj=file, mode="r|", bufsize=CHUNK) as archive:
         for member in archive:
-            path = os.path.normpath(member.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")).strip("/")
+            name = member.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            path = os.path.normpath(name).strip("/")
             directory, _, name = path.rpartition("/")
             if name == ".wh..wh..opq":
                 opaque.append(directory)

@@ -45,12 +45,8 @@ def manifest_of(value: dict[str, object]) -> Manifest:
 def image_manifest(**more: object) -> Manifest:
     """Of the one configuration and the one layer that the suite pushes."""
     config, layer = described(_CONFIG, OCI_CONFIG), described(_LAYER, OCI_LAYER_TAR)
-    parts = [
-        {"mediaType": part.media_type, "digest": part.digest, "size": part.size} for part in (config, layer)
-    ]
-    return manifest_of(
-        {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": parts[0], "layers": parts[1:], **more}
-    )
+    parts = [{"mediaType": part.media_type, "digest": part.digest, "size": part.size} for part in (config, layer)]
+    return manifest_of({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": parts[0], "layers": parts[1:], **more})
 
 
 async def push_blobs(client: RegistryClient, repository: str) -> None:

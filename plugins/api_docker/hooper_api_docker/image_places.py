@@ -83,9 +83,7 @@ async def manifest(engine: Engine, request: Request) -> Response:
 
 async def push_list(engine: Engine, request: Request) -> Response:
     wanted = await read_json(request, _list)
-    digest = await engine.places.push_list(
-        wanted.target, wanted.entries, build_credentials(request), oci=wanted.oci
-    )
+    digest = await engine.places.push_list(wanted.target, wanted.entries, build_credentials(request), oci=wanted.oci)
     return Response(200, {"Digest": digest})
 
 
@@ -114,9 +112,7 @@ async def _untold(message: dict[str, object]) -> None:
     """The answer is an archive, which has no place for progress."""
 
 
-async def _with_archive(
-    request: Request, sent: bool, work: Callable[[int, ProgressSink], Awaitable[object]]
-) -> None:
+async def _with_archive(request: Request, sent: bool, work: Callable[[int, ProgressSink], Awaitable[object]]) -> None:
     """Work that reads the request's body, if it is an archive, and then tells how far it is."""
     lines = JsonLines(request)
 

@@ -92,8 +92,8 @@ class Download:
         """What follows the position; a registry that ignores ranges sends from the beginning."""
         skip = self._position - self._start(response)
         rate = _Rate(endpoint.config.min_rate, _WINDOW * endpoint.config.timeout)
-        async for chunk in response.aiter_raw():
-            rate.count(len(chunk))
+        coming = aiter(response.aiter_raw())
+        while (chunk := await rate.measured(coming)) is not None:
             if skip >= len(chunk):
                 skip -= len(chunk)
                 continue
@@ -127,13 +127,18 @@ class _Rate:
 
     def __init__(self, minimum: int, window: float) -> None:
         self._wanted, self._window = minimum * window, window
-        self._began, self._bytes = anyio.current_time(), 0
+        self._waited, self._bytes = 0.0, 0
 
-    def count(self, size: int) -> None:
+    async def measured(self, coming: AsyncIterator[bytes]) -> bytes | None:
+        """The next chunk, None at the end. Only the time counts that the registry takes for it."""
         import httpx
 
-        self._bytes += size
+        began = anyio.current_time()
+        chunk = await anext(coming, None)
+        self._waited += anyio.current_time() - began
+        self._bytes += len(chunk or b"")
         if self._bytes >= self._wanted:
-            self._began, self._bytes = anyio.current_time(), 0
-        elif (passed := anyio.current_time() - self._began) > self._window:
-            raise httpx.ReadTimeout(f"it gave {self._bytes} bytes in {passed:.0f} s")
+            self._waited, self._bytes = 0.0, 0
+        elif self._waited > self._window:
+            raise httpx.ReadTimeout(f"it gave {self._bytes} bytes in {self._waited:.0f} s")
+        return chunk

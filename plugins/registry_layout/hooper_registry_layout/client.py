@@ -49,7 +49,7 @@ class LayoutClient(RegistryClient):
     # --- pulling --------------------------------------------------------------------------------------
 
     def _index(self) -> Index:
-        return self._docker.index if self._docker else layout.load_index(self._files, self._shown)
+        return self._docker.listed if self._docker else layout.load_index(self._files, self._shown)
 
     def _blob(self, digest: str) -> str:
         if not is_digest(digest):

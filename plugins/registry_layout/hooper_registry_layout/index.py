@@ -104,7 +104,7 @@ def annotated(manifest: Manifest, name: str, platform: Platform | None = None) -
 class Archived(NamedTuple):
     """What `docker save` of old wrote, as a layout would have it."""
 
-    index: Index
+    listed: Index
     manifests: dict[str, bytes]
     blobs: dict[str, str]
     """Names of files, by digest."""
@@ -121,7 +121,7 @@ def docker_index(files: Files, shown: str) -> Archived:
         manifest, platform = _docker_manifest(files, entry, shown, made.blobs)
         made.manifests[manifest.descriptor.digest] = manifest.content
         for name in entry.repo_tags or [""]:
-            made.index.manifests.append(annotated(manifest, name, platform))
+            made.listed.manifests.append(annotated(manifest, name, platform))
     return made
 
 
