@@ -73,7 +73,9 @@ def known_keys() -> dict[str, Key]:
         ),
         "builder.cache_size": Key("", "what the build cache may take, as 10GB; none: a tenth of the disk, or 2GB"),
         "builder.cache_age": Key("30d", "how long the build cache keeps what no build uses, as 720h; 0: for ever"),
-        "builder.context_limit": Key("", "the most that a build's context or download may hold, as 2GB; none: no bound"),
+        "builder.context_limit": Key(
+            "", "the most that a build's context or download may hold, as 2GB; none: no bound"
+        ),
         "registry.hosts": Key(dict[str, str](), "registry driver by registry host"),
         "registry.search": Key(
             list[str](), "where names without a registry are looked for, in order, each HOST[/PREFIX]; none: docker.io"

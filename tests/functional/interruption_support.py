@@ -13,9 +13,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from hooper_net_bridge.naming import default_bridge, table
-
 import support
+from hooper_net_bridge.naming import default_bridge, table
 from support import Hooper
 
 MARK = "HOOPER_INTERRUPTED"

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import tarfile
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -74,7 +75,9 @@ def test_a_mistake(clean: Hooper, tmp_path: Path, mistake: str) -> None:
     assert nothing_is_left(clean)
 
 
-@pytest.mark.parametrize(("command", "code"), [('["nothing-of-the-kind"]', 1), ('["/etc/passwd"]', 1), ("kill -9 $$", 137)])
+@pytest.mark.parametrize(
+    ("command", "code"), [('["nothing-of-the-kind"]', 1), ('["/etc/passwd"]', 1), ("sh -c 'kill -9 $$'; exit $?", 137)]
+)
 def test_a_command_that_cannot_run(clean: Hooper, tmp_path: Path, command: str, code: int) -> None:
     (tmp_path / "Dockerfile").write_text(f"FROM busybox\nRUN {command}\n")
     for client in (clean.docker, clean.hooper):
@@ -101,10 +104,12 @@ ENDLESS = {
     "a name of a file": ("FROM busybox\nCOPY " + "x" * LONG + " /a\n", 1, "Dockerfile:2: "),
     "a command": ("FROM busybox\nRUN true " + "x" * LONG + "\n", 1, "Dockerfile:2: "),
     "an image": ("FROM " + "x" * LONG + "\n", 1, "Dockerfile:1: "),
-    "a substitution in one another": ("FROM busybox\nENV A=" + "${A:-" * 50_000 + "}" * 50_000 + "\n", 1, "Dockerfile:2: "),
+    "a substitution in one another": (
+        "FROM busybox\nENV A=" + "${A:-" * 50_000 + "}" * 50_000 + "\n", 1, "Dockerfile:2: ",
+    ),
     "a JSON array in one another": ("FROM busybox\nRUN " + "[" * 500_000 + "\n", None, ""),
     "ONBUILD of ONBUILD": ("FROM busybox\n" + "ONBUILD " * 100_000 + "RUN true\n", 1, "Dockerfile:2: "),
-    "a comment": ("#" + "x" * LONG + "\nFROM busybox\n", 0, ""),
+    "a comment": ("#" + "x" * LONG + "\nFROM busybox\n", 1, "Dockerfile:1: "),
     "lines that go on": ("FROM busybox\nENV A=1" + " \\\n  B=2" * 100_000 + "\n", None, ""),
 }  # fmt: skip
 
@@ -128,7 +133,9 @@ def test_many_stages_and_deep_directories(clean: Hooper, tmp_path: Path) -> None
     status, said = clean.request("POST", "/build", context_tar({"Dockerfile": "\n".join(lines)}))
     assert status == 200 and "Successfully built" in str(said)
     deep = "/".join(["d" * 40] * 90)
-    status, said = clean.request("POST", "/build", context_tar({"Dockerfile": "FROM busybox\nCOPY . /c\n", f"{deep}/f": ""}))
+    status, said = clean.request(
+        "POST", "/build", context_tar({"Dockerfile": "FROM busybox\nCOPY . /c\n", f"{deep}/f": ""})
+    )
     assert status == 200 and "Successfully built" in str(said), said
 
 
@@ -143,6 +150,7 @@ def entry(name: str, kind: bytes = tarfile.REGTYPE, *, link: str = "", size: int
 
 
 DOCKERFILE = entry("Dockerfile", data=b"FROM busybox\nCOPY . /all\n")
+FILE = entry("a", data=b"x")
 END = bytes(1024)
 LIES = {
     "a name that leads out": DOCKERFILE + entry("../../escaped", data=b"x") + END,
@@ -150,8 +158,8 @@ LIES = {
     "a link to a file outside": DOCKERFILE + entry("h", tarfile.LNKTYPE, link="../../../etc/passwd") + END,
     "a link to nothing": DOCKERFILE + entry("h", tarfile.LNKTYPE, link="nothing") + END,
     "more bytes than there are": DOCKERFILE + entry("big", size=1 << 40, data=b"x" * 512),
-    "a size below nothing": DOCKERFILE + entry("a", data=b"x")[:124] + b"-0000000001\0" + entry("a", data=b"x")[136:] + END,
-    "a wrong checksum": DOCKERFILE + entry("a", data=b"x").replace(b"ustar", b"ustbr", 1) + END,
+    "a size below nothing": DOCKERFILE + FILE[:124] + b"-0000000001\0" + FILE[136:] + END,
+    "a wrong checksum": DOCKERFILE + FILE.replace(b"ustar", b"ustbr", 1) + END,
     "noise": DOCKERFILE + os.urandom(2048),
     "not gzip": b"\x1f\x8b\x08" + os.urandom(200),
     "not zstd": b"\x28\xb5\x2f\xfd" + os.urandom(200),
@@ -162,7 +170,7 @@ LIES = {
 @pytest.mark.parametrize("lie", LIES)
 def test_an_archive_that_lies(clean: Hooper, lie: str) -> None:
     outside = [clean.data_root.parent, clean.data_root, clean.data_root / "builds", Path("/")]
-    before = [sorted(os.listdir(place)) for place in outside[:1]]
+    before = os.listdir(clean.data_root.parent)
     status, said = clean.request("POST", "/build", LIES[lie])
     text = said if isinstance(said, str) else json.dumps(said)
     if "Successfully built" in text:
@@ -171,7 +179,7 @@ def test_an_archive_that_lies(clean: Hooper, lie: str) -> None:
     else:
         assert status in (400, 404, 500) and len(text) < MOST and "Error: " not in text, text[:MOST]
     assert not any((place / "escaped").exists() for place in outside)
-    assert [sorted(os.listdir(place)) for place in outside[:1]] == before
+    assert os.listdir(clean.data_root.parent) == before
     assert nothing_is_left(clean)
 
 
@@ -181,15 +189,11 @@ def test_a_bomb_stops_at_the_limit(short_tmp: Path) -> None:
 
     body = io.BytesIO()
     with gzip.GzipFile(fileobj=body, mode="wb", compresslevel=1) as file:
-        file.write(DOCKERFILE + tarfile_header("zeros", 1 << 26) + bytes(1 << 26) + END)
+        file.write(DOCKERFILE + entry("zeros", size=1 << 26) + bytes(1 << 26) + END)
     with support.hooper(short_tmp / "bomb", '[builder]\ncontext_limit = "10MB"\n') as daemon:
         status, said = daemon.request("POST", "/build", body.getvalue())
         assert status == 400 and "too large" in said["message"], said
         assert nothing_is_left(daemon)
-
-
-def tarfile_header(name: str, size: int) -> bytes:
-    return entry(name, size=size)
 
 
 # --- downloads ---
@@ -244,22 +248,17 @@ def own(short_tmp: Path) -> Iterator[Hooper]:
 
 
 def test_a_secret_is_nowhere_afterwards(own: Hooper, tmp_path: Path) -> None:
-    """Used as a file and as a variable, by steps that succeed and one that fails; and in a URL."""
+    """Used as a file and as a variable, by steps that succeed and one that fails."""
     (tmp_path / "token").write_text(SECRET)
     (tmp_path / ".dockerignore").write_text("token\n")
     use = "RUN --mount=type=secret,id=t --mount=type=secret,id=t,target=/s/t --mount=type=secret,id=t,env=TOKEN"
     recipe = (
-        f"FROM busybox\n{use} test $(cat /run/secrets/t) = $TOKEN && test $(cat /s/t) = $TOKEN\n"
-        f"COPY Dockerfile /d\n"
+        f"FROM busybox\n{use} test $(cat /run/secrets/t) = $TOKEN && test $(cat /s/t) = $TOKEN\nCOPY Dockerfile /d\n"
     )
     said = ""
     with server(b"content") as address:
         for last, code in (("RUN true", 0), (f"{use} sh -c 'exit 9'", 9), ("COPY missing /x", 1)):
-            (tmp_path / "Dockerfile").write_text(
-                f"{recipe}ADD http://user:{SECRET}@{address}/f /f\n{last}\n".replace(f"user:{SECRET}@", "", 1)
-                if code == 0
-                else f"{recipe}{last}\n"
-            )
+            (tmp_path / "Dockerfile").write_text(f"{recipe}ADD http://{address}/f /f\n{last}\n")
             done = own.hooper(
                 "build", "-t", "s", "--secret", f"id=t,src={tmp_path}/token", "--progress", "rawjson", str(tmp_path),
                 check=False,
@@ -268,8 +267,8 @@ def test_a_secret_is_nowhere_afterwards(own: Hooper, tmp_path: Path) -> None:
             said += done.stdout + done.stderr
     said += own.docker("history", "--no-trunc", "s").stdout + own.docker("image", "inspect", "s").stdout
     said += own.hooper("builder", "du", "--verbose", check=False).stdout
-    status, events = own.request("GET", "/events?since=1&until=0")
-    assert status in (200, 400)
+    status, events = own.request("GET", f"/events?since=1&until={int(time.time()) + 1}")
+    assert status == 200
     assert SECRET not in said + str(events) and SECRET not in own.log_tail()
     assert places_of(own, SECRET.encode()) == []
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from pathlib import Path
 
 import pytest
 
-from hooper.api.errors import Conflict
+from hooper.api.errors import Conflict, NoSpace
 from hooper.api.model import Container, ContainerConfig, HostConfig
 from hooper.engine.store import ContainerStore
-from hooper.state.database import Database, DriverState
+from hooper.state.database import ROOM, Database, DriverState
 from hooper.state.lock import RootLock
 from hooper.state.migrations import MIGRATIONS
 
@@ -80,3 +81,36 @@ def test_containers_survive_and_resolve(tmp_path: Path) -> None:
     again.delete(again.get("one"))
     with pytest.raises(Exception, match="No such container: one"):
         again.get("one")
+
+
+def filled(database: Database) -> None:
+    """The file can take no more, as on a disk that is full: only what is removed makes room."""
+    (pages,) = database.row("PRAGMA page_count") or (0,)
+    database.row(f"PRAGMA max_page_count={pages}")
+
+
+def test_a_full_disk_is_told_in_words_and_undoes_the_transaction(tmp_path: Path) -> None:
+    database = Database(tmp_path / "x.db")
+    state = DriverState(database, "d")
+    assert (tmp_path / "x.db-wal").stat().st_blocks * 512 >= ROOM
+    state.put("first", b"1")
+    filled(database)
+
+    def change() -> None:
+        with database.transaction():
+            state.put("second", b"2")
+            state.put("large", bytes(1 << 20))
+
+    with pytest.raises(NoSpace, match="no space left on device"):
+        change()
+    # Nothing is open that keeps others from writing.
+    assert state.items() == [("first", b"1")]
+    state.delete("first")
+    with pytest.raises(NoSpace):
+        state.put("large", bytes(1 << 20))
+    database.row("PRAGMA max_page_count=1000000")
+    state.put("large", bytes(1 << 20))
+    # A log with room behind what is in it is read like any other, also after a crash.
+    shutil.copytree(tmp_path, tmp_path / "crashed")
+    again = Database(tmp_path / "crashed" / "x.db")
+    assert len(DriverState(again, "d").get("large") or b"") == 1 << 20

@@ -123,6 +123,12 @@ class PlanServices(BuildServices):
 
     async def image(self, reference: str, platform: str = "", pull: bool = False) -> ResolvedImage:
         """See BuildServices. Each is looked for once a build."""
+        if platform and parse_platform(platform).os != "linux":
+            raise InvalidArgument(
+                f"cannot use {reference} for {platform}",
+                "this engine has Linux images alone",
+                "Write linux/ARCHITECTURE.",
+            )
         key = reference, platform
         async with self._locks.setdefault(key, anyio.Lock()):
             if key not in self._resolved:

@@ -60,7 +60,9 @@ class Pusher:
     ) -> None:
         """The tag of the reference, or all tags of its name; `chosen` says for which platform, of an image's id."""
         tagged = [
-            (tag, chosen(image_id)) for tag, image_id in self._images.tagged(reference.name) if reference.tag in ("", tag.tag)
+            (tag, chosen(image_id))
+            for tag, image_id in self._images.tagged(reference.name)
+            if reference.tag in ("", tag.tag)
         ]
         if not tagged:
             raise NotFound(
@@ -146,9 +148,7 @@ class Pusher:
         layers = self._layers.ancestry(self._images.summary(image_id).chain)
         return self._original(image_id, layers) or await self.make(image_id, layers)
 
-    async def make(
-        self, image_id: str, layers: Sequence[Layer], annotations: dict[str, str] | None = None
-    ) -> Manifest:
+    async def make(self, image_id: str, layers: Sequence[Layer], annotations: dict[str, str] | None = None) -> Manifest:
         """A manifest of a stored image; its layers are compressed for it. One with annotations is OCI's."""
         blobs = [await self._packer.blob(layer) for layer in layers]
         docker = not annotations and all(

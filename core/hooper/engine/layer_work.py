@@ -107,6 +107,7 @@ def check_tar(diff_id: str, wanted: str) -> None:
             "Pull or build it again.",
         )
 
+
 def contents(arguments: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
     """What a layer's tar does: `entries` by path (size, type, mode, owner, link, device, digest of the content), `gone`
     and `opaque`, the paths of its whiteouts (OCI image-spec layer.md). Times are left out: builds change them all.

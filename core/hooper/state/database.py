@@ -1,16 +1,17 @@
 """The engine's database: one sqlite file in WAL mode, one writer.
 
-A file beside it keeps some space for the day when the disk is full: then it is given up, so that what frees space, which
-changes the database first, can be done. It is used on the event loop's thread: a statement takes tens of microseconds. `synchronous=NORMAL`
+It is used on the event loop's thread: a statement takes tens of microseconds. `synchronous=NORMAL`
 keeps the file consistent through a crash of the host; a commit that must survive one (rather than be
 undone) is followed by `checkpoint`.
+
+Its log keeps the room that it may need, so that on a full disk what ends can still be written down: whatever
+frees space changes the database first.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,23 +21,19 @@ from hooper.api.errors import FREE_SPACE, Conflict, Internal, NoSpace
 from hooper.state.migrations import MIGRATIONS
 
 T = TypeVar("T")
-RESERVE = 2 << 20
-"""Bytes that are kept for changes on a full disk."""
-_AGAIN_S = 1.0
-"""How long it takes until a reserve that was given up is tried for again."""
+ROOM = 4608 << 10
+"""Bytes that the log has from the beginning: a little more than the 1000 pages after which it is checkpointed."""
 
 
 class Database:
     """Opens or makes the file and brings its schema up to date.
 
-    Conflict if it was written by a newer hooper, Internal if it cannot be opened. Changes raise NoSpace on a disk that
-    is full, and has no reserve left.
+    Conflict if it was written by a newer hooper, Internal if it cannot be opened. Changes raise NoSpace where
+    there is none left.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._reserve = path.with_name(f"{path.name}-reserve")
-        self._given_up: float | None = None
         try:
             self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=5000"):
@@ -47,47 +44,29 @@ class Database:
                 f"cannot open the database {path}", str(error), "If it is damaged, restore it or move it away."
             ) from error
         self._depth = 0
-        self._keep_reserve()
+        self._keep_room()
 
-    def _keep_reserve(self) -> None:
+    def _keep_room(self) -> None:
+        """The log is written over from its beginning after each checkpoint, and does not shrink. What is behind its
+        valid frames is passed over, zeros as well."""
         try:
-            with self._reserve.open("ab") as file:
-                os.posix_fallocate(file.fileno(), 0, RESERVE)
-        except OSError:
-            self._give_up()
-        else:
-            self._given_up = None
-
-    def _give_up(self) -> None:
-        """The space of the reserve is free then."""
-        with suppress(OSError):
-            self._reserve.unlink()
-        self._given_up = time.monotonic()
+            log = os.open(f"{self.path}-wal", os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        try:
+            # With no space left it does without.
+            with suppress(OSError):
+                os.posix_fallocate(log, 0, ROOM)
+        finally:
+            os.close(log)
 
     def _changed(self, change: Callable[[], T]) -> T:
-        if self._given_up is not None and time.monotonic() - self._given_up > _AGAIN_S:
-            self._keep_reserve()
         try:
             return change()
         except sqlite3.OperationalError as error:
-            if not _is_full(error) or self._given_up is not None or not self._can_repeat():
-                raise self._told(error) from error
-        self._give_up()
-        try:
-            return change()
-        except sqlite3.OperationalError as error:
-            raise self._told(error) from error
-
-    def _can_repeat(self) -> bool:
-        """Whether a full disk has not undone what came before in the same transaction."""
-        return not self._depth or self._connection.in_transaction
-
-    def _told(self, error: sqlite3.OperationalError) -> Exception:
-        if not _is_full(error):
-            return error
-        if self._given_up is None:
-            self._give_up()
-        return NoSpace(f"cannot write {self.path}", "no space left on device", FREE_SPACE)
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_FULL:
+                raise
+            raise NoSpace(f"cannot write {self.path}", "no space left on device", FREE_SPACE) from error
 
     def _migrate(self) -> None:
         version: int = self._connection.execute("PRAGMA user_version").fetchone()[0]
@@ -138,10 +117,6 @@ class Database:
 
     def close(self) -> None:
         self._connection.close()
-
-
-def _is_full(error: sqlite3.OperationalError) -> bool:
-    return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL
 
 
 class DriverState:

@@ -11,7 +11,7 @@ import msgspec
 
 from hooper.api.build_graph import CacheMount, Copy, CopySource, LocalSource, MakeDirectory, Node, Run
 from hooper.api.builder import Builder, BuildRequest, BuildServices, BuildWarning, HistoryStep, Plan, ResolvedImage
-from hooper.api.errors import InvalidArgument, NotFound
+from hooper.api.errors import NotFound
 from hooper.api.model import ImageConfig
 from hooper.api.patterns import parse_ignore_file
 from hooper_builder_recipe.recipe import MAIN, Recipe, StageTable, StepTable

@@ -15,7 +15,9 @@ from hooper.api.model import ImageConfig
 
 MAIN = "main"
 """The stage that has no table of its own: the recipe itself."""
-_HEADER = re.compile(r"\s*\[(?:\[\s*(?:stage\.\"?(?P<of>[^\].\"]+)\"?\.)?step\s*\]|stage\.\"?(?P<stage>[^\].\"]+)\"?)\]")
+_HEADER = re.compile(
+    r"\s*\[(?:\[\s*(?:stage\.\"?(?P<of>[^\].\"]+)\"?\.)?step\s*\]|stage\.\"?(?P<stage>[^\].\"]+)\"?)\]"
+)
 _AT = re.compile(r"\(at line (\d+)")
 
 
@@ -98,7 +100,9 @@ class Recipe:
 
     def _check(self, table: RecipeTable) -> None:
         if MAIN in table.stage:
-            raise self.error(self.line(MAIN), f'no stage may have the name "{MAIN}"', "It is that of the recipe itself.")
+            raise self.error(
+                self.line(MAIN), f'no stage may have the name "{MAIN}"', "It is that of the recipe itself."
+            )
         for name, stage in self.stages.items():
             for number, step in enumerate(stage.step):
                 self._check_step(step, self.line(name, number))
