@@ -10,9 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
 import support
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("hooper", deadline=None)
+settings.load_profile("hooper")
 
 
 class _ByDaemon(LoadScopeScheduling):

@@ -57,7 +57,7 @@ def _names(directory: Path) -> list[str]:
 
 
 def _mounts(engine: Hooper) -> Iterable[str]:
-    """In any mount namespace of the daemon's processes, and in the test's own."""
+    """In the test's mount namespace, which is the daemon's."""
     roots = (str(engine.data_root), str(engine.exec_root))
     for line in Path("/proc/self/mounts").read_text().splitlines():
         if any(root in line for root in roots):

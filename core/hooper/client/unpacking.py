@@ -8,6 +8,7 @@ them, as Docker's `build --output` has it.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import tarfile
@@ -19,6 +20,10 @@ from hooper.api.errors import DataLoss, HooperError, InvalidArgument
 
 _BLOCK = 1 << 18
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_WITHOUT_CONTENT = (
+    tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE,
+)  # fmt: skip
+_RECORD = re.compile(rb"(\d{1,9}) ")
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -230,21 +235,79 @@ def copy_archive(archive: BinaryIO, to: BinaryIO) -> None:
 
 
 class _Whole:
-    """Reads a tar stream and sees whether it has an end, two blocks of zeros: one that was cut off has none."""
+    """Reads a tar stream, and follows it from one header to the next to see whether it comes to its end, two blocks of
+    zeros. Zeros alone prove nothing: files have them too."""
 
     def __init__(self, archive: BinaryIO) -> None:
         self._archive = archive
-        self._end, self._size = b"", 0
+        self._head = b""
+        self._left = 0
+        """Bytes until the next header."""
+        self._zeros = 0
+        self._record: bytearray | None = None
+        """Of an extended header, as far as it is here."""
+        self._size: int | None = None
+        """What that says of the next file's size."""
 
     def read(self, size: int = -1) -> bytes:
         data = self._archive.read(size)
-        self._size += len(data)
-        self._end = (self._end + data[-2 * tarfile.BLOCKSIZE :])[-2 * tarfile.BLOCKSIZE :]
+        rest = memoryview(data)
+        while rest and self._zeros < 2:
+            rest = rest[self._content(rest) if self._left else self._header(rest) :]
         return data
+
+    def _content(self, data: memoryview) -> int:
+        count = min(len(data), self._left)
+        self._left -= count
+        if self._record is not None:
+            self._record += data[:count]
+            if not self._left:
+                self._size, self._record = _recorded_size(bytes(self._record)), None
+        return count
+
+    def _header(self, data: memoryview) -> int:
+        count = min(len(data), tarfile.BLOCKSIZE - len(self._head))
+        self._head += data[:count]
+        if len(self._head) < tarfile.BLOCKSIZE:
+            return count
+        head, self._head = self._head, b""
+        if head == bytes(tarfile.BLOCKSIZE):
+            self._zeros += 1
+            return count
+        self._zeros = 0
+        kind, size = head[156:157], _number(head[124:136])
+        if kind == tarfile.XHDTYPE:
+            self._record = bytearray()
+        elif self._size is not None:
+            size, self._size = self._size, None
+        stored = 0 if kind in _WITHOUT_CONTENT else size
+        self._left = stored + -stored % tarfile.BLOCKSIZE
+        return count
 
     def finish(self) -> None:
         """Reads what is left. DataLoss if the end is missing."""
         while self.read(_BLOCK):
             pass
-        if self._size % tarfile.BLOCKSIZE or self._end != bytes(2 * tarfile.BLOCKSIZE):
+        if self._zeros < 2:
             raise DataLoss("the archive is not complete", "the daemon ended it too early", "Build again.")
+
+
+def _number(field: bytes) -> int:
+    """Of a header: octal digits, or binary if the first bit is set."""
+    if field[0] & 0x80:
+        return int.from_bytes(field, "big") & ~(0x80 << 8 * (len(field) - 1))
+    try:
+        return int(field.strip(b" \0") or b"0", 8)
+    except ValueError as error:
+        raise DataLoss("the archive is damaged", f"a header has the size {field!r}", "Build again.") from error
+
+
+def _recorded_size(records: bytes) -> int | None:
+    """The size in an extended header, records "LENGTH KEY=VALUE" that end with a newline."""
+    while match := _RECORD.match(records):
+        length = int(match[1])
+        key, _, value = records[match.end() : length - 1].partition(b"=")
+        if key == b"size" and value.isdigit():
+            return int(value)
+        records = records[max(length, 1) :]
+    return None
