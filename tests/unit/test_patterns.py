@@ -166,7 +166,7 @@ TREE = (
         ("a\n!a/b\na/b/y", "a a/b/y a/x"),
         ("\n  \n", ""),
         ("a/b\n!a", "a/b a/b/c a/b/c/z a/b/y"),
-        ("*\n!**/y", " ".join(set(TREE) - {"a/b/y"})),
+        ("*\n!**/y", " ".join(path for path in TREE if path != "a/b/y")),
         ("*\n!./a/b/", ".dockerignore .hid Dockerfile README.md a a/x d d/e d/e/f d/g top.md"),
         ("\ufefftop.md\r\n", "top.md"),
         ("d/e\n!d\nd/g", "d/e d/e/f d/g"),
