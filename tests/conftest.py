@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -80,9 +81,8 @@ def _either(request: pytest.FixtureRequest) -> support.Engine:
     if request.param == "hooper":
         daemon: support.Engine = request.getfixturevalue("engine")
         return daemon
-    daemon = request.getfixturevalue("peer")
-    import_busybox(daemon)
-    return daemon
+    peer: support.Engine = request.getfixturevalue("peer")
+    return peer
 
 
 @pytest.fixture
@@ -96,26 +96,39 @@ def either(_either: support.Engine) -> Iterator[support.Engine]:
 
 
 @pytest.fixture(scope="session")
-def registry(short_tmp: Path) -> Iterator[str]:
+def registry(short_tmp: Path, debian: Path) -> Iterator[str]:
     """A docker-registry that holds a Debian made by mmdebstrap as debian:12, pushed there by skopeo."""
     directory = short_tmp / "reg"
     directory.mkdir()
     with support.docker_registry(directory) as host:
-        rootfs = directory / "debian.tar"
-        support.run("mmdebstrap", "--quiet", "--variant=minbase", "bookworm", str(rootfs))
-        archive = directory / "debian-image.tar"
-        support.write_docker_archive(rootfs, archive, "debian:12")
         support.run(
             "skopeo", "copy", "--insecure-policy", "--dest-tls-verify=false",
-            f"docker-archive:{archive}", f"docker://{host}/debian:12",
+            f"docker-archive:{debian}", f"docker://{host}/debian:12",
         )  # fmt: skip
-        rootfs.unlink()
-        archive.unlink()
         yield host
 
 
 @pytest.fixture(scope="session")
+def debian(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive of a Debian as debian:12; it takes a minute, so that all workers of a run share one."""
+    place = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = place.parent
+    archive = place / "debian-image.tar"
+    with (place / "debian.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not archive.exists():
+            rootfs = place / "debian.tar"
+            support.run("mmdebstrap", "--quiet", "--variant=minbase", "bookworm", str(rootfs))
+            support.write_docker_archive(rootfs, place / "debian-image.new", "debian:12")
+            rootfs.unlink()
+            (place / "debian-image.new").rename(archive)
+    return archive
+
+
+@pytest.fixture(scope="session")
 def peer(short_tmp: Path) -> Iterator[support.Engine]:
-    """A real dockerd."""
+    """A real dockerd that the session's tests share, with the image busybox:latest."""
     with support.dockerd(short_tmp / "dockerd") as daemon:
+        import_busybox(daemon)
         yield daemon

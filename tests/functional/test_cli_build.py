@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from cli_support import Terminal
 
-from support import Engine, Hooper, busybox_tar, docker_registry
+from support import Engine, Hooper, docker_registry
 
 pytestmark = pytest.mark.root
 
@@ -298,8 +298,6 @@ def test_usage_of_the_cache(clean: Hooper, context: Path) -> None:
 @pytest.mark.dockerd
 def test_a_real_dockerd(peer: Engine, context: Path, tmp_path: Path) -> None:
     """The classic way, and one clear error for what it cannot do."""
-    query = "/images/create?fromSrc=-&repo=busybox&tag=latest"
-    peer.request("POST", query, busybox_tar(), {"Content-Type": "application/x-tar"})
     place = write(context, "FROM busybox\nCOPY . /x\n", a="a", ignored="b")
     (context / ".dockerignore").write_text("ignored\n")
     iid = tmp_path / "iid"

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from conftest import import_busybox
 from support import Engine, Hooper
 
 pytestmark = [pytest.mark.root, pytest.mark.dockerd]
@@ -107,8 +106,6 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_inspect_is_as_of_dockerd(clean: Hooper, peer: Engine, case: str) -> None:
-    if not peer.docker("images", "-q", "busybox").stdout:
-        import_busybox(peer)
     found = []
     for engine in (peer, clean):
         try:
@@ -122,8 +119,6 @@ def test_inspect_is_as_of_dockerd(clean: Hooper, peer: Engine, case: str) -> Non
 
 def test_a_request_that_says_nothing_as_of_dockerd(clean: Hooper, peer: Engine) -> None:
     """As programs send it: nothing is there that the client's command line would have filled in."""
-    if not peer.docker("images", "-q", "busybox").stdout:
-        import_busybox(peer)
     found = []
     for engine in (peer, clean):
         try:

@@ -108,9 +108,6 @@ def test_hooper_pushes_and_pulls(shared: RegistryServer, clean: support.Hooper) 
 
 @pytest.mark.dockerd
 def test_dockerd_pushes_and_pulls(shared: RegistryServer, peer: support.Engine, tmp_path: Path) -> None:
-    from conftest import import_busybox
-
-    import_busybox(peer)
     name = f"{shared.host}/team/app:1"
     peer.docker("tag", "busybox", name)
     peer.docker("push", name)

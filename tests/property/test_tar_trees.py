@@ -138,7 +138,7 @@ def test_a_packed_tree_unpacks_to_itself(made: Steps) -> None:
         assert describe(target) == describe(source)
 
 
-@FEW
+@settings(FEW, max_examples=12)
 @given(steps, steps, steps)
 def test_drivers_agree_on_every_layer(first: Steps, second: Steps, third: Steps) -> None:
     async def layers(driver: OverlayDriver | VfsDriver) -> tuple[list[Any], Any]:
