@@ -185,6 +185,36 @@ async def test_two_builds_share_a_step_and_its_output():
     assert first.said["a"] == second.said["a"] == b"a begins\n"
 
 
+async def test_a_build_that_comes_later_gets_the_output_in_its_order():
+    said, heard, gates = [b"1", b"2", b"3", b"4"], [], [anyio.Event(), anyio.Event()]
+
+    async def perform(tell):
+        for piece in said[:2]:
+            await tell(1, piece)
+        await gates[0].wait()
+        for piece in said[2:]:
+            await tell(1, piece)
+        await gates[1].wait()
+        return made("x")
+
+    async def slowly(stream, data):
+        await anyio.sleep(0.005)
+        heard.append(data)
+
+    async def nothing(stream, data):
+        gates[0].set() if data == said[1] else None
+
+    async with anyio.create_task_group() as tasks:
+        flights = Flights(tasks.start_soon)
+        tasks.start_soon(flights.join, "k", perform, nothing)
+        await anyio.sleep(0)
+        tasks.start_soon(flights.join, "k", perform, slowly)
+        while len(heard) < len(said):
+            await anyio.sleep(0.005)
+        gates[1].set()
+    assert heard == said
+
+
 async def test_a_step_goes_on_for_the_other_build_when_the_first_is_cancelled():
     work, report = Work(), Report()
     work.gates["a"] = anyio.Event()

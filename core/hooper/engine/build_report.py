@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
 from hooper.api import build_events as events
@@ -27,12 +27,12 @@ class StepReport:
         self._plan, self._progress, self._configured = plan, progress, configured
         self._steps = plan.steps
         self._owner = _owners(plan.steps)
-        self._open = [sum(1 for owner in self._owner.values() if owner == index) for index in range(len(plan.steps))]
+        self._open = Counter(self._owner.values())
         self._results: dict[Node, Result] = {}
         self._cached: set[Node] = set()
         self._begun: set[int] = set()
         self._waiting = _by_stage(plan.steps)
-        self._said: dict[int, deque[bytes]] = {}
+        self._said: dict[int, bytes] = {}
         self.failed_step: int | None = None
         self.failed_node: Node | None = None
 
@@ -62,10 +62,7 @@ class StepReport:
         index = self._owner.get(node)
         if index is None:
             return
-        said = self._said.setdefault(index, deque())
-        said.append(data)
-        while len(said) > 1 and sum(map(len, said)) - len(said[0]) >= LAST_OUTPUT:
-            said.popleft()
+        self._said[index] = (self._said.get(index, b"") + data[-LAST_OUTPUT:])[-LAST_OUTPUT:]
         await self._progress.event(events.StepOutput(step=index, stream=stream, data=data, at=time.time_ns()))
 
     async def status(self, node: Node, text: str, current: int, total: int) -> None:
@@ -94,7 +91,7 @@ class StepReport:
         """What to tell of the step that failed; None if none has begun."""
         if self.failed_step is None:
             return None
-        said = b"".join(self._said.get(self.failed_step, ()))[-LAST_OUTPUT:]
+        said = self._said.get(self.failed_step, b"")
         return events.StepFailed(
             step=self.failed_step,
             at=time.time_ns(),

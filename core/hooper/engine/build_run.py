@@ -14,7 +14,7 @@ from hooper.api import build_events as events
 from hooper.api import build_graph as graph
 from hooper.api.build_graph import Node
 from hooper.api.build_session import BuildSession
-from hooper.api.builder import BuildRequest, OutputSpec, Plan, Progress
+from hooper.api.builder import BuildRequest, HistoryStep, OutputSpec, Plan, Progress
 from hooper.api.driver import Workers
 from hooper.api.engine import BuildOutcome
 from hooper.api.errors import HooperError, no_space
@@ -151,7 +151,7 @@ class BuildRun:
             image, chain = await squash(
                 self._shop.images, self._layers, image, base, plan.base.image_id if plan.base else ""
             )
-        records = self._records(results)
+        records = self._records(results) if request.cache_to else []
         if any(spec.type == "inline" for spec in request.cache_to):
             image = with_inline(image, records)
         exporter = Exporter(self._shop.images, self._layers, self._shop.workers)
@@ -188,28 +188,37 @@ class ConfigurationSteps:
     """Remembers the steps that change no file, so that a person is told which were there before."""
 
     def __init__(self, plan: Plan, cache: BuildCache, *, fresh: bool) -> None:
-        self._plan, self._cache, self._fresh = plan, cache, fresh
+        self._cache, self._fresh = cache, fresh
+        self._steps = _prefixes(plan.steps)
         self.results: Mapping[Node, Result] = {}
 
     def seen(self, index: int) -> bool:
         """Whether this step was part of an earlier build, on the same file system and after the same steps."""
-        steps = self._plan.steps
-        step = steps[index]
+        step, words, node = self._steps[index]
         if not step.created_by:
             return False
-        before = [earlier for earlier in steps[: index + 1] if earlier.stage == step.stage]
-        node = next((earlier.node for earlier in reversed(before) if earlier.node is not None), None)
         made = self.results.get(node) if node is not None else None
         chain = made.chain if isinstance(made, Made) else ""
-        key = _key(chain, [earlier.created_by for earlier in before])
+        key = _digest("configuration", chain, words)
         if not self._fresh and self._cache.get(key) is not None:
             return True
         self._cache.put(key, chain, parent="", description=step.shown, created=rfc3339(), added=False)
         return False
 
 
-def _key(chain: str, words: Sequence[str]) -> str:
-    return hashlib.sha256(msgspec.json.encode(("configuration", chain, words))).hexdigest()
+def _prefixes(steps: Sequence[HistoryStep]) -> list[tuple[HistoryStep, str, Node | None]]:
+    """Each step with a digest of it and of those before it in its stage, and the last file system of these."""
+    stages: dict[str, tuple[str, Node | None]] = {}
+    found = []
+    for step in steps:
+        words, node = stages.get(step.stage, ("", None))
+        stages[step.stage] = words, node = _digest(words, step.created_by), step.node or node
+        found.append((step, words, node))
+    return found
+
+
+def _digest(*words: str) -> str:
+    return hashlib.sha256(msgspec.json.encode(words)).hexdigest()
 
 
 def _file_systems(results: Mapping[Node, Result]) -> dict[Node, Made]:

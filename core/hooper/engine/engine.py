@@ -268,32 +268,7 @@ async def _assemble(
     await networks.ensure_defaults()
     containers = ContainerService(core, init_layers)
     images.containers_using = containers.using_image
-    runner = BuildRunner(core, init_layers, containers.lifecycle.live)
-    limit = context_limit(selector.config["builder.context_limit"])
-    contexts = Contexts(parts.workers, host.data_root / "builds", limit=limit)
-    cache = BuildCache(database, images.layers.driver)
-    limits = CacheLimits(
-        database,
-        cache,
-        collector,
-        bounds_of(selector.config["builder.cache_size"], selector.config["builder.cache_age"], host.data_root),
-        host.data_root,
-        lambda: [MountDirectories(runner.caches), *contexts.kept],
-        log,
-    )
-    builds = BuildService(
-        images,
-        storage,
-        parts.workers,
-        await _builders(selector),
-        runner,
-        contexts,
-        limits,
-        cache,
-        host.data_root / "builds",
-        events.emit,
-        core.background,
-    )
+    builds, limits = await _builds(selector, core, init_layers, containers, database, collector)
     core.background(limits.collect)
     system = SystemService(core, table, database, limits)
     engine = LocalEngine(core, containers, system, builds, init_layers, database)
@@ -325,6 +300,45 @@ def _verifier(selector: Selector) -> Callable[[], Awaitable[ImagePolicy]]:
         return opened[0]
 
     return find
+
+
+async def _builds(
+    selector: Selector,
+    core: Core,
+    init_layers: InitLayers,
+    containers: ContainerService,
+    database: Database,
+    collector: Collector,
+) -> tuple[BuildService, CacheLimits]:
+    """Builds, and the bounds of what they leave behind."""
+    config, directory = selector.config, core.host.data_root / "builds"
+    runner = BuildRunner(core, init_layers, containers.lifecycle.live)
+    contexts = Contexts(core.workers, directory, limit=context_limit(config["builder.context_limit"]))
+    cache = BuildCache(database, core.images.layers.driver)
+    bounds = bounds_of(config["builder.cache_size"], config["builder.cache_age"], core.host.data_root)
+    limits = CacheLimits(
+        database,
+        cache,
+        collector,
+        bounds,
+        core.host.data_root,
+        lambda: [MountDirectories(runner.caches), *contexts.kept],
+        core.log,
+    )
+    builds = BuildService(
+        core.images,
+        core.storage,
+        core.workers,
+        await _builders(selector),
+        runner,
+        contexts,
+        limits,
+        cache,
+        directory,
+        core.events.emit,
+        core.background,
+    )
+    return builds, limits
 
 
 async def _builders(selector: Selector) -> Callable[[BuildRequest], Awaitable[Builder]]:

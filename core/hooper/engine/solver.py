@@ -153,23 +153,28 @@ class _Flight:
         """The build that began it is gone: its error may be on account of that."""
         self._listeners: list[Output] = []
         self._said: deque[tuple[int, bytes]] = deque()
-        self._size = 0
+        self._size = self._dropped = 0
 
     async def listen(self, output: Output) -> None:
-        """Passes on what was said up to now, and what follows."""
-        said = list(self._said)
-        self._listeners.append(output)
-        for stream, data in said:
+        """Passes on what was said up to now, and then what follows, in this order."""
+        told = self._dropped
+        while told < self._dropped + len(self._said):
+            told = max(told, self._dropped)
+            stream, data = self._said[told - self._dropped]
+            told += 1
             await output(stream, data)
+        self._listeners.append(output)
 
     def leave(self, output: Output) -> None:
-        self._listeners.remove(output)
+        if output in self._listeners:
+            self._listeners.remove(output)
 
     async def tell(self, stream: int, data: bytes) -> None:
         self._said.append((stream, data))
         self._size += len(data)
         while self._size > _REPLAYED:
             self._size -= len(self._said.popleft()[1])
+            self._dropped += 1
         for listener in list(self._listeners):
             # A build whose client is gone is cancelled by its own; the step goes on for the others.
             with suppress(Exception):
@@ -203,15 +208,12 @@ class Flights:
 
     async def _wait(self, flight: _Flight, output: Output, *, begun: bool) -> None:
         flight.waiting += 1
-        listening = False
         try:
             await flight.listen(output)
-            listening = True
             await flight.done.wait()
         finally:
             flight.waiting -= 1
-            if listening or output in flight._listeners:
-                flight.leave(output)
+            flight.leave(output)
             if not flight.done.is_set():
                 if not flight.waiting:
                     flight.scope.cancel()
