@@ -23,6 +23,7 @@ from hooper.dns.client import ResolverClient
 from hooper.dns.protocol import Place, Served
 from hooper.linux.netlink import entered
 from hooper.runtime import sandbox
+from hooper.runtime.protocol import NewNetns
 
 pytestmark = [pytest.mark.root, pytest.mark.anyio]
 
@@ -34,7 +35,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def netns() -> Iterator[int]:
-    made = sandbox.make(disable_ipv6=True, sysctls={})
+    made = sandbox.make(NewNetns(disable_ipv6=True))
     yield made
     os.close(made)
 

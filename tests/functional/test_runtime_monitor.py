@@ -28,7 +28,7 @@ from hooper.api.isolation import Bundle, Outline
 from hooper.api.logs import LogTarget
 from hooper.runtime import wire
 from hooper.runtime.client import Launcher, MonitorClient, read_exit
-from hooper.runtime.protocol import Attach, ExecExited, Exited, Spawn
+from hooper.runtime.protocol import Attach, ExecExited, Exited, NewNetns, Spawn
 
 pytestmark = pytest.mark.anyio
 HERE = Path(__file__).parent
@@ -59,7 +59,7 @@ async def launcher(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Launcher]:
     """With a backend that makes containers, and with one whose containers make themselves."""
-    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), *sys.path]))
     launcher = make_launcher(tmp_path, request.param)
     await launcher.start()
     yield launcher
@@ -634,7 +634,8 @@ async def test_a_launcher_that_cannot_start_says_why(tmp_path: Path, monkeypatch
 
 @pytest.mark.root
 async def test_a_new_network_namespace(launcher: Launcher, tmp_path: Path) -> None:
-    options = {"netns": "new", "disable_ipv6": True, "sysctls": {"net.ipv4.ip_forward": "1"}}
+    how = NewNetns(disable_ipv6=True, sysctls={"net.ipv4.ip_forward": "1"})
+    options = {"netns": "new", "new_netns": how}
     monitor = await launcher.spawn(spawn_of(tmp_path / "c", "sleep", "60", **options))
     sandbox = await monitor.sandbox()
     shown = await anyio.to_thread.run_sync(
@@ -664,7 +665,7 @@ async def test_a_new_network_namespace(launcher: Launcher, tmp_path: Path) -> No
 
 @pytest.mark.root
 async def test_a_sysctl_outside_the_network_is_refused(launcher: Launcher, tmp_path: Path) -> None:
-    options = {"netns": "new", "sysctls": {"net/../kernel/hostname": "x"}}
+    options = {"netns": "new", "new_netns": NewNetns(sysctls={"net/../kernel/hostname": "x"})}
     monitor = await launcher.spawn(spawn_of(tmp_path / "c", "true", **options))
     with pytest.raises(HooperError, match="network namespace"):
         await monitor.created()

@@ -29,12 +29,16 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-async def workers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[ForkedWorkers]:
+async def launcher(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[Launcher]:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     launcher = Launcher([], [], HostInfo(True, 2, (6, 1), "amd64", tmp_path, tmp_path), None)
-    workers = ForkedWorkers(launcher)
-    yield workers
+    yield launcher
     await launcher.aclose()
+
+
+@pytest.fixture
+def workers(launcher: Launcher) -> ForkedWorkers:
+    return ForkedWorkers(launcher)
 
 
 async def gone(pid: int) -> None:
@@ -48,7 +52,7 @@ async def test_arguments_and_result_are_the_same_values(workers: ForkedWorkers, 
     assert await workers.run("runtime_calls:echo", value) == value
 
 
-async def test_one_launcher_forks_every_call(workers: ForkedWorkers) -> None:
+async def test_one_server_forks_every_call(workers: ForkedWorkers) -> None:
     first, server = await workers.run("runtime_calls:pids", {})
     second, again = await workers.run("runtime_calls:pids", {})
     assert server == again
@@ -111,6 +115,7 @@ async def test_cancelling_kills_the_worker(workers: ForkedWorkers) -> None:
         pids.append(int(await anyio.to_thread.run_sync(os.read, read, 100)))
         tasks.cancel_scope.cancel()
     await gone(pids[0])
+    assert not os.path.exists(f"/proc/{pids[0]}/exe")
     os.close(read)
     os.close(write)
 
@@ -127,9 +132,19 @@ async def test_calls_run_side_by_side(workers: ForkedWorkers) -> None:
     assert sorted(result["n"] for result in results) == list(range(20))  # type: ignore[index]
 
 
-async def test_a_launcher_that_died_is_started_again(workers: ForkedWorkers) -> None:
+async def test_a_server_that_died_is_started_again(workers: ForkedWorkers) -> None:
     _, server = await workers.run("runtime_calls:pids", {})
     os.kill(server, signal.SIGKILL)
-    await anyio.to_thread.run_sync(os.waitid, os.P_PID, server, os.WEXITED | os.WNOWAIT)
+    await gone(server)
     _, another = await workers.run("runtime_calls:pids", {})
     assert another != server
+
+
+async def test_a_launcher_that_died_is_started_again(launcher: Launcher, workers: ForkedWorkers) -> None:
+    _, server = await workers.run("runtime_calls:pids", {})
+    before = launcher.pid
+    os.kill(before, signal.SIGKILL)
+    await anyio.to_thread.run_sync(os.waitid, os.P_PID, before, os.WEXITED | os.WNOWAIT)
+    _, another = await workers.run("runtime_calls:pids", {})
+    assert another != server and launcher.pid != before
+    await gone(server)

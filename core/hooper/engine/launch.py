@@ -21,7 +21,12 @@ from hooper.engine.core import Core
 from hooper.engine.mount_sources import MountSources
 from hooper.runtime import wire
 from hooper.runtime.client import MonitorClient
-from hooper.runtime.protocol import Attach, Spawn, Started
+from hooper.runtime.protocol import Attach, NewNetns, Spawn, Started
+
+_UNPRIVILEGED = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
+"""What Docker sets in a container's own namespace: its users may take any port, and ping."""
+USUAL_NETNS = NewNetns(disable_ipv6=True, sysctls=_UNPRIVILEGED)
+"""Of a container without IPv6 or sysctls of its own."""
 
 
 @dataclass
@@ -156,8 +161,7 @@ class Starter:
             tty=config.tty,
             console_size=_size(container),
             attached=[attach for attach, _ in attached],
-            disable_ipv6=not any(endpoint.address6 for endpoint in endpoints),
-            sysctls={k: v for k, v in (container.host_config.sysctls or {}).items() if k.startswith("net.")},
+            new_netns=_new_netns(container, endpoints),
         )
         return spawn, endpoints
 
@@ -272,6 +276,12 @@ class RunDirectories:
             shutil.rmtree(directory)
             os.mkdir(directory, 0o700)
         os.mkdir(directory / "rootfs", 0o755)
+
+
+def _new_netns(container: Container, endpoints: Sequence[Endpoint]) -> NewNetns:
+    asked = {key: value for key, value in (container.host_config.sysctls or {}).items() if key.startswith("net.")}
+    with_ipv6 = any(endpoint.address6 for endpoint in endpoints)
+    return NewNetns(disable_ipv6=not with_ipv6, sysctls=_UNPRIVILEGED | asked)
 
 
 def _outline(bundle: Bundle) -> Outline:

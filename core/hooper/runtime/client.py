@@ -47,12 +47,14 @@ class Launcher:
         host: HostInfo,
         log: Any,
         log_driver: str = "",
+        usual_netns: p.NewNetns | None = None,
     ) -> None:
         config = p.LauncherConfig(
             backends=[_reference(*driver) for driver in backends],
             log_drivers=[_reference(*driver) for driver in log_drivers],
             log_driver=log_driver,
             host=host,
+            usual_netns=usual_netns or p.NewNetns(),
         )
         self._config, self._log = wire.to_json(config), log
         self._lock = asyncio.Lock()

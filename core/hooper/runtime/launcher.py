@@ -1,6 +1,6 @@
 """The fork server: a small process that has imported backends and log drivers, and forks monitors.
 
-It forks workers too, which then find imported what they need.
+Workers are forked by another one, which it forks itself: what they import would make each fork of a monitor slower.
 
     python -m hooper.runtime.launcher FD
 
@@ -15,7 +15,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -23,7 +23,8 @@ import msgspec
 from hooper.api.driver import HostInfo
 from hooper.api.errors import HooperError, Internal, to_wire
 from hooper.api.isolation import IsolationBackend
-from hooper.runtime import heap, monitor, rehearsal, wire, worker
+from hooper.runtime import heap, monitor, rehearsal, spare, wire, worker
+from hooper.runtime.forking import Forked, fork
 from hooper.runtime.protocol import Done, DriverReference, Failed, LauncherConfig
 
 _CALL = b"\xa4type\xa4Call"
@@ -67,6 +68,10 @@ class Launcher:
         self._log_drivers = _load_all(config.log_drivers, config.host)
         self._place = config.host.exec_root / f"rehearsal-{os.getpid()}"
         self._log_driver = config.log_driver
+        self._usual_netns = config.usual_netns
+        self._spare: Forked | None = None
+        self._workers: Forked | None = None
+        self._wants_spare = True
         self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
 
     def rehearse(self) -> None:
@@ -83,6 +88,9 @@ class Launcher:
         except OSError:
             return  # the daemon did not get so far
         while True:
+            if self._wants_spare and spare.is_quiet(self._channel):
+                self._wants_spare = False
+                self._fork_spare()
             try:
                 received = wire.receive(self._channel)
             except HooperError as error:
@@ -91,40 +99,57 @@ class Launcher:
             if received is None:
                 return
             data, fds = received
-            if data.startswith(_CALL, 1):
-                imported = worker.preload(data)
-                self._fork(worker.main, data, fds)
-                if imported:
-                    heap.settle()
-            else:
-                self._fork(self._become_monitor, data, fds)
+            try:
+                (self._call if data.startswith(_CALL, 1) else self._spawn)(data, fds)
+            except OSError as error:
+                worker.refuse(fds[0], error)
+            finally:
+                wire.close_all(fds)
+
+    def _call(self, data: bytes, fds: list[int]) -> None:
+        if self._workers is not None:
+            if self._workers.give(data, fds):
+                return
+            self._workers.channel.close()
+            self._workers = None
+
+        def serve(channel: socket.socket) -> None:
             wire.close_all(fds)
+            worker.serve(channel)
 
-    def _fork(self, become: Callable[[bytes, list[int]], None], data: bytes, fds: list[int]) -> None:
-        try:
-            pid = os.fork()
-        except OSError as error:
-            cause = Internal("cannot fork", error.strerror or str(error), "Free memory or raise pids.max.")
-            with socket.socket(fileno=os.dup(fds[0])) as pair:
-                wire.send(pair, wire.encode(Failed(error=to_wire(cause))))
-            return
-        if pid:
-            return
-        code = 1
-        try:
-            self._channel.close()
-            become(data, fds)
-            code = 0
-        finally:
-            os._exit(code)
+        self._workers = Forked(serve, self._channels())
+        self._workers.give(data, fds)
 
-    def _become_monitor(self, data: bytes, fds: list[int]) -> None:
+    def _spawn(self, data: bytes, fds: list[int]) -> None:
+        waiting, self._spare, self._wants_spare = self._spare, None, True
+        if waiting is not None:
+            with waiting.channel:
+                if waiting.give(data, fds):
+                    return
+        fork(lambda: self._become_monitor(data, fds), self._channels())
+
+    def _fork_spare(self) -> None:
+        try:
+            self._spare = Forked(self._wait, self._channels())
+        except OSError:
+            pass  # whoever is to have a monitor will hear of it
+
+    def _wait(self, channel: socket.socket) -> None:
+        told = spare.wait(channel, self._usual_netns)
+        if told is not None:
+            self._become_monitor(*told)
+
+    def _channels(self) -> list[socket.socket]:
+        """What is this process's alone: who keeps a copy of an end would keep others from hearing that it is closed."""
+        return [self._channel, *(forked.channel for forked in (self._spare, self._workers) if forked is not None)]
+
+    def _become_monitor(self, data: bytes, fds: list[int], made: spare.Netns | None = None) -> None:
         os.setsid()
         # A monitor outlives the daemon: it must not hold the daemon's streams open.
         for number in range(3):
             os.dup2(self._null, number)
         channel = socket.socket(fileno=fds.pop(0))
-        monitor.main(channel, data, fds, self._backends, self._log_drivers)
+        monitor.main(channel, data, fds, self._backends, self._log_drivers, made)
 
 
 def _configuration(channel: socket.socket) -> LauncherConfig:

@@ -83,7 +83,7 @@ class Making:
 
 
 def begin(spawn: p.Spawn, backend: IsolationBackend, stdio: Stdio, netns: int | None, daemon: socket.socket) -> Making:
-    """Begins to make the container; `netns` is the one to use, unless the Spawn asks for a new one."""
+    """Begins to make the container; `netns` is the one to use, if there is one already."""
     ours, theirs = wire.pair()
     pid = backend.fork(spawn.outline)
     within = pid is not None
@@ -100,9 +100,9 @@ def begin(spawn: p.Spawn, backend: IsolationBackend, stdio: Stdio, netns: int | 
 
 
 def _sandbox(spawn: p.Spawn, netns: int | None, daemon: socket.socket, monitor: socket.socket) -> int | None:
-    if spawn.netns != "new":
+    if spawn.netns != "new" or netns is not None:
         return netns
-    made = sandbox.make(disable_ipv6=spawn.disable_ipv6, sysctls=spawn.sysctls)
+    made = sandbox.make(spawn.new_netns)
     # The daemon first: it has more to do with it.
     for end in (daemon, monitor):
         wire.send(end, wire.encode(p.Sandbox()), [made])

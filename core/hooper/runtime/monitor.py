@@ -17,7 +17,7 @@ from hooper.api.errors import Conflict, HooperError, Internal, NotFound, to_wire
 from hooper.api.isolation import Bundle, IsolationBackend, Process
 from hooper.api.logs import LogDriver, LogWriter
 from hooper.linux import syscalls
-from hooper.runtime import maker, wire
+from hooper.runtime import maker, spare, wire
 from hooper.runtime import protocol as p
 from hooper.runtime.log_writers import open_writer
 from hooper.runtime.loop import READ, Loop
@@ -45,14 +45,15 @@ def main(
     fds: list[int],
     backends: Mapping[str, IsolationBackend],
     log_drivers: Mapping[str, LogDriver],
+    made: spare.Netns | None = None,
 ) -> None:
     """What a fork of the launcher does with an encoded Spawn; returns when the process may end.
 
-    `fds` are Spawn's after the first one, which `channel` is made of.
+    `fds` are Spawn's after the first one, which `channel` is made of; `made` is a namespace that may serve.
     """
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     try:
-        monitor = _begin(channel, _spawn_decoder.decode(data), fds, backends)
+        monitor = _begin(channel, _spawn_decoder.decode(data), fds, backends, made)
     except Exception as error:
         wire.send(channel, wire.encode(p.Failed(error=to_wire(error))))
         return
@@ -61,10 +62,20 @@ def main(
         monitor.loop.run()
 
 
-def _begin(channel: socket.socket, spawn: p.Spawn, fds: list[int], backends: Mapping[str, IsolationBackend]) -> Monitor:
+def _begin(
+    channel: socket.socket,
+    spawn: p.Spawn,
+    fds: list[int],
+    backends: Mapping[str, IsolationBackend],
+    made: spare.Netns | None,
+) -> Monitor:
     """First of all the fork: the longest way is the container's."""
     backend = _named(backends, spawn.backend, "isolation backend")
-    netns = fds.pop(0) if spawn.netns == "given" else None
+    netns = spare.taken(made, spawn.new_netns if spawn.netns == "new" else None)
+    if netns is not None:
+        wire.send(channel, wire.encode(p.Sandbox()), [netns])
+    elif spawn.netns == "given":
+        netns = fds.pop(0)
     ends = Ends.open(tty=spawn.tty, stdin=spawn.stdin)
     # The launcher ignores it, so that a process which fails at once would be gone unseen, and its pid be another's.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -7,10 +7,11 @@ descriptor, and the datagram is empty.
 
     daemon ──Spawn──> launcher          one long-lived pair; the launcher says Done (id 0) once it has
                                         imported everything, or Failed, and nothing afterwards
+    launcher ──Spawn──> spare           a monitor forked in advance: the same datagram, passed on
     daemon <────> monitor               a pair that goes along with Spawn; a fork that fails is told there,
                                         as Failed (id 0); later daemons connect to `monitor.sock` in the
                                         container's directory and begin with Hello
-    daemon ──Call──> launcher           forks a worker
+    daemon ──Call──> launcher           passes it on to the server of workers, which forks one
     daemon <──Return/Failed── worker    a pair that goes along with Call; closing it kills the worker
 """
 
@@ -46,6 +47,14 @@ class DriverReference(msgspec.Struct, kw_only=True):
     config: msgspec.Raw = msgspec.Raw(b"null")
 
 
+class NewNetns(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a network namespace is made, beside that lo is up."""
+
+    disable_ipv6: bool = False
+    sysctls: dict[str, str] = {}
+    """net.* only."""
+
+
 class LauncherConfig(msgspec.Struct, kw_only=True):
     """The first thing that the launcher hears, as JSON."""
 
@@ -54,6 +63,8 @@ class LauncherConfig(msgspec.Struct, kw_only=True):
     log_driver: str = ""
     """The default one, where it is among them."""
     host: HostInfo
+    usual_netns: NewNetns = NewNetns()
+    """How most containers have theirs: one is made so in advance."""
 
 
 class Spawn(Message, kw_only=True):
@@ -71,7 +82,7 @@ class Spawn(Message, kw_only=True):
     outline: Outline
     backend: str
     netns: str
-    """new (make one, with lo up, and answer with `Sandbox`), host, or given."""
+    """new (make one as `new_netns` says, and answer with `Sandbox`), host, or given."""
     log_driver: str
     """ "" or "none": nothing is kept."""
     log: LogTarget | None = None
@@ -81,9 +92,7 @@ class Spawn(Message, kw_only=True):
     tty: bool = False
     console_size: tuple[int, int] | None = None
     attached: list[Attach] = []
-    disable_ipv6: bool = False
-    sysctls: dict[str, str] = {}
-    """net.* only, set in the new network namespace."""
+    new_netns: NewNetns = NewNetns()
 
 
 class Attach(Message, kw_only=True):

@@ -6,10 +6,10 @@ import fcntl
 import os
 import socket
 import struct
-from collections.abc import Mapping
 
 from hooper.api.errors import InvalidArgument
 from hooper.linux import syscalls
+from hooper.runtime.protocol import NewNetns
 
 _PROC_SYS = "/proc/sys/"
 _SIOCGIFFLAGS = 0x8913
@@ -18,8 +18,8 @@ _IFF_UP = 1
 _IFREQ = "16sH22x"
 
 
-def make(*, disable_ipv6: bool, sysctls: Mapping[str, str]) -> int:
-    """A descriptor of a new namespace with lo up and these sysctls; the caller stays in its own.
+def make(how: NewNetns) -> int:
+    """A descriptor of a new namespace with lo up; the caller stays in its own.
 
     InvalidArgument for a sysctl that is not of the network's, not known or not accepted.
     """
@@ -29,7 +29,7 @@ def make(*, disable_ipv6: bool, sysctls: Mapping[str, str]) -> int:
         try:
             made = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
             try:
-                _furnish(disable_ipv6, sysctls)
+                _furnish(how)
             except BaseException:
                 os.close(made)
                 raise
@@ -40,8 +40,8 @@ def make(*, disable_ipv6: bool, sysctls: Mapping[str, str]) -> int:
         os.close(home)
 
 
-def _furnish(disable_ipv6: bool, sysctls: Mapping[str, str]) -> None:
-    if disable_ipv6:
+def _furnish(how: NewNetns) -> None:
+    if how.disable_ipv6:
         for scope in ("all", "default"):
             try:
                 _write(f"net/ipv6/conf/{scope}/disable_ipv6", "1")
@@ -49,7 +49,7 @@ def _furnish(disable_ipv6: bool, sysctls: Mapping[str, str]) -> None:
                 # A kernel without IPv6.
                 break
     _link_up(b"lo")
-    for name, value in sysctls.items():
+    for name, value in how.sysctls.items():
         _set(name, value)
 
 

@@ -1,4 +1,7 @@
-"""One worker: a process forked from the launcher for one call."""
+"""Workers: each is a process for one call, forked from a server that has imported what they need.
+
+The server is a fork of the launcher. It ends when the launcher does.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,10 @@ from typing import Any
 
 import msgspec
 
-from hooper.api.errors import HooperError, no_space, to_wire
+from hooper.api.errors import HooperError, Internal, no_space, to_wire
+from hooper.runtime import heap, wire
 from hooper.runtime import protocol as p
-from hooper.runtime import wire
+from hooper.runtime.forking import fork
 
 _F_SETSIG = 10
 """Linux's fcntl.h; Python's fcntl does not name it."""
@@ -24,12 +28,44 @@ _decoder = wire.decoder(p.Call)
 Function = Callable[[Any, Sequence[int]], Any]
 
 
-def preload(data: bytes) -> bool:
-    """In the launcher: imports the module of a call if it is one of hooper's own, so that the next one finds it.
+def serve(channel: socket.socket) -> None:
+    """The server: forks a worker for each encoded `Call` that comes."""
+    wire.name_process("hooper-workers")
+    while True:
+        try:
+            received = wire.receive(channel)
+        except HooperError as error:
+            print(f"hooper workers: {error}", file=sys.stderr, flush=True)
+            continue
+        if received is None:
+            return
+        _fork(channel, *received)
 
-    True if there was something to import.
 
-    A stranger's module is imported in the worker alone. What goes wrong is left to the worker to find and tell.
+def _fork(channel: socket.socket, data: bytes, fds: list[int]) -> None:
+    imported = _preload(data)
+    try:
+        fork(lambda: main(data, fds), [channel])
+    except OSError as error:
+        refuse(fds[0], error)
+    finally:
+        wire.close_all(fds)
+    if imported:
+        heap.settle()
+
+
+def refuse(pair: int, error: OSError) -> None:
+    """Tells the daemon, on its pair, that there can be no further process."""
+    cause = Internal("cannot fork", error.strerror or str(error), "Free memory or raise pids.max.")
+    with socket.socket(fileno=os.dup(pair)) as end:
+        wire.send(end, wire.encode(p.Failed(error=to_wire(cause))))
+
+
+def _preload(data: bytes) -> bool:
+    """Imports the module of a call if it is one of hooper's own, so that the next one finds it.
+
+    True if there was something to import. A stranger's module is imported in the worker alone. What goes wrong is left
+    to the worker to find and tell.
     """
     module = _decoder.decode(data).function.partition(":")[0]
     if module in sys.modules or not module.startswith("hooper."):
@@ -37,7 +73,7 @@ def preload(data: bytes) -> bool:
     try:
         importlib.import_module(module)
     except ImportError as error:
-        print(f"hooper launcher: {error}", file=sys.stderr, flush=True)
+        print(f"hooper workers: {error}", file=sys.stderr, flush=True)
     return True
 
 

@@ -1,0 +1,143 @@
+"""The monitor that waits for its container: whose it becomes, and when it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import pytest
+import test_runtime_monitor as monitors
+
+from hooper.runtime.client import Launcher
+from hooper.runtime.protocol import NewNetns
+
+pytestmark = [pytest.mark.anyio, pytest.mark.root]
+
+SECONDS = 10
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Launcher]:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(monitors.HERE), *sys.path]))
+    launcher = monitors.make_launcher(tmp_path)
+    await launcher.start()
+    yield launcher
+    await launcher.aclose()
+
+
+def name_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+async def spare_of(launcher: Launcher, other_than: int = 0) -> int:
+    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children")
+    with anyio.fail_after(SECONDS):
+        while True:
+            found = [pid for pid in map(int, children.read_text().split()) if name_of(pid) == "hooper-spare"]
+            if found and found != [other_than]:
+                assert len(found) == 1
+                return found[0]
+            await anyio.sleep(0.01)
+
+
+async def gone(pid: int) -> bool:
+    with anyio.move_on_after(SECONDS):
+        while name_of(pid):
+            await anyio.sleep(0.01)
+    return not name_of(pid)
+
+
+def namespace_of(pid: int) -> int:
+    return os.stat(f"/proc/{pid}/ns/net").st_ino
+
+
+async def sandbox_of(monitor: monitors.MonitorClient) -> int:
+    """Which network namespace a monitor's container has."""
+    descriptor = await monitor.sandbox()
+    try:
+        return os.fstat(descriptor).st_ino
+    finally:
+        os.close(descriptor)
+
+
+def netns_of(pid: int) -> set[int]:
+    """Which network namespaces a process holds by descriptors."""
+    found = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        text = os.readlink(link)
+        if text.startswith("net:["):
+            found.add(int(text[5:-1]))
+    return found
+
+
+async def test_a_container_gets_the_one_that_waits_and_another_waits_then(launcher: Launcher, tmp_path: Path) -> None:
+    waiting = await spare_of(launcher)
+    with anyio.fail_after(SECONDS):
+        while not (made := netns_of(waiting)):
+            await anyio.sleep(0.01)
+    monitor = await launcher.spawn(monitors.spawn_of(tmp_path / "c", "sleep", "60", netns="new"))
+    assert {await sandbox_of(monitor)} == made
+    await monitor.created()
+    assert name_of(waiting) == "hooper-monitor"
+    following = await spare_of(launcher)
+    assert following != waiting
+    await monitor.aclose()
+    assert await gone(waiting)
+    assert name_of(following) == "hooper-spare"
+
+
+async def test_another_namespace_is_made_for_whom_the_usual_one_does_not_fit(
+    launcher: Launcher, tmp_path: Path
+) -> None:
+    waiting = await spare_of(launcher)
+    with anyio.fail_after(SECONDS):
+        while not (made := netns_of(waiting)):
+            await anyio.sleep(0.01)
+    spawn = monitors.spawn_of(tmp_path / "c", "sleep", "60", netns="new", new_netns=NewNetns(disable_ipv6=True))
+    monitor = await launcher.spawn(spawn)
+    assert await sandbox_of(monitor) not in made
+    await monitor.created()
+    assert not made & netns_of(waiting)
+    await monitor.aclose()
+
+
+async def test_a_container_on_the_host_network_keeps_no_namespace(launcher: Launcher, tmp_path: Path) -> None:
+    waiting = await spare_of(launcher)
+    monitor = await launcher.spawn(monitors.spawn_of(tmp_path / "c", "sleep", "60"))
+    await monitor.created()
+    assert name_of(waiting) == "hooper-monitor" and netns_of(waiting) == set()
+    await monitor.aclose()
+
+
+async def test_containers_start_without_the_one_that_waited(launcher: Launcher, tmp_path: Path) -> None:
+    waiting = await spare_of(launcher)
+    os.kill(waiting, signal.SIGKILL)
+    assert await gone(waiting)
+    for number in range(3):  # at once: none waits for the second and the third
+        monitor = await launcher.spawn(monitors.spawn_of(tmp_path / f"c{number}", "true"))
+        await monitor.created()
+        await monitor.aclose()
+
+
+async def test_it_ends_with_the_launcher_whatever_runs(launcher: Launcher, tmp_path: Path) -> None:
+    await spare_of(launcher)
+    running = await launcher.spawn(monitors.spawn_of(tmp_path / "c", "sleep", "60"))
+    await running.created()
+    await running.start()
+    waiting = await spare_of(launcher)
+    os.kill(launcher.pid, signal.SIGKILL)
+    assert await gone(waiting)
+    await running.signal(signal.SIGKILL)
+    await running.aclose()
