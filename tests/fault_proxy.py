@@ -63,6 +63,8 @@ class FaultProxy:
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self.host = self.elsewhere = ""
+        self.trusted = ""
+        """What the second port shows the registry, as storage that has signed addresses."""
         self.done: Counter[str] = Counter()
         self.leaked: list[str] = []
 
@@ -131,7 +133,8 @@ class FaultProxy:
         return fault if fits.get(fault, True) else ""
 
     async def _refuse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: Message) -> None:
-        await reader.read(self._chance.randrange(1, _BLOCK)) if request.get("content-length") else None
+        if request.get("content-length"):
+            await reader.read(self._chance.randrange(1, _BLOCK))
         status = self._chance.choice(STATUSES)
         more = {}
         if status == 429:
@@ -180,9 +183,6 @@ class FaultProxy:
             await self._give(there, writer, answer, fault)
         finally:
             back.close()
-
-    trusted = ""
-    """What the second port shows the registry, as storage that has signed addresses."""
 
     async def _send_body(self, reader: asyncio.StreamReader, back: asyncio.StreamWriter, size: int, fault: str) -> bool:
         left = self._chance.randrange(size) if fault == "cut_request" else size

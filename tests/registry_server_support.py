@@ -12,7 +12,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import bcrypt
+
 import support
+
+
+def htpasswd(**users: str) -> str:
+    """The text of a file of users: their passwords by name."""
+    lines = [f"{user}:{bcrypt.hashpw(word.encode(), bcrypt.gensalt(4)).decode()}\n" for user, word in users.items()]
+    return "".join(lines)
 
 
 @dataclass

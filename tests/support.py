@@ -181,14 +181,16 @@ def forget_network(exec_root: Path) -> None:
 
 
 @contextlib.contextmanager
-def docker_registry(directory: Path, htpasswd: str = "") -> Iterator[str]:
-    """Debian's docker-registry on a loopback port; its HOST:PORT."""
+def docker_registry(directory: Path, htpasswd: str = "", **more: Any) -> Iterator[str]:
+    """Debian's docker-registry on a loopback port, with `more` of its configuration; its HOST:PORT."""
+    directory.mkdir(parents=True, exist_ok=True)
     port = free_port()
     config: dict[str, Any] = {
         "version": 0.1,
         "log": {"level": "error", "accesslog": {"disabled": True}},
         "storage": {"filesystem": {"rootdirectory": str(directory / "registry")}, "delete": {"enabled": True}},
-        "http": {"addr": f"127.0.0.1:{port}"},
+        **more,
+        "http": {"addr": f"127.0.0.1:{port}", **more.get("http", {})},
     }
     if htpasswd:
         (directory / "htpasswd").write_text(htpasswd)

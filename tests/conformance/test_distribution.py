@@ -9,7 +9,7 @@ import pytest
 
 import support
 from hooper.testing.distribution import DistributionConformance, Target
-from registry_server_support import registry_server
+from registry_server_support import htpasswd, registry_server
 
 
 class TestHooper(DistributionConformance):
@@ -28,15 +28,9 @@ class TestHooperWithTokens(DistributionConformance):
     def target(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
         directory: Path = tmp_path_factory.mktemp("registry")
         users = directory / "htpasswd"
-        users.write_text(htpasswd("user", "secret"))
+        users.write_text(htpasswd(user="secret"))
         with registry_server(directory, "--htpasswd", str(users), "--anonymous-pull") as server:
             yield Target(f"http://{server.host}", "user", "secret")
-
-
-def htpasswd(user: str, password: str) -> str:
-    import bcrypt
-
-    return f"{user}:{bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()}\n"
 
 
 @pytest.mark.root

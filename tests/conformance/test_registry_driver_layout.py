@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import tarfile
 from collections.abc import Iterator
@@ -95,6 +96,22 @@ async def test_several_images_want_a_name(tmp_path: Path) -> None:
             await client.resolve("", "")
         with pytest.raises(NotFound, match="not found"):
             await client.resolve("", "3")
+
+
+async def test_what_is_no_manifest_is_not_taken_for_one(tmp_path: Path) -> None:
+    layouts = driver(tmp_path, str(tmp_path))
+    layer = b"no JSON"
+    digest = hashlib.sha256(layer).hexdigest()
+    (tmp_path / "layout" / "blobs" / "sha256").mkdir(parents=True)
+    (tmp_path / "layout" / "blobs" / "sha256" / digest).write_bytes(layer)
+    async with layouts.connect(f"oci:{tmp_path}/layout", None) as client:
+        with pytest.raises(DataLoss, match="damaged"):
+            await client.resolve("", f"sha256:{digest}")
+    with (tmp_path / "layout" / "index.json").open("wb") as file:
+        file.truncate(1 << 30)
+    async with layouts.connect(f"oci:{tmp_path}/layout", None) as client:
+        with pytest.raises(DataLoss, match="larger than"):
+            await client.resolve("", "1")
 
 
 async def test_an_archive_is_added_to_and_old_dockers_read_it(tmp_path: Path) -> None:

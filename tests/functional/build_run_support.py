@@ -9,6 +9,7 @@ import socket
 import sys
 import tarfile
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -18,16 +19,16 @@ from uuid import uuid4
 
 import anyio
 import anyio.to_thread
+import structlog
 from anyio.from_thread import start_blocking_portal
 from msgspec.structs import replace
 
 import support
-from hooper.api.build_graph import ImageSource, LocalSource, Run, RunMount, Scratch
+from hooper.api.build_graph import CacheMount, ImageSource, LocalSource, Run, RunMount, Scratch
 from hooper.api.build_session import BuildSession
 from hooper.api.builder import BuildRequest
 from hooper.api.errors import HooperError, NotFound
 from hooper.config import load
-from hooper.daemon.logging import logger
 from hooper.engine.build_runner import BuildRunner
 from hooper.engine.engine import open_engine
 from hooper.engine.init_layer import InitLayers
@@ -178,7 +179,7 @@ def opened(directory: Path, **drivers: str) -> Iterator[tuple[Any, Bench]]:
     """A portal into the event loop of an engine on roots in `directory`, and the bench. `drivers` are those to use."""
     roots = {"daemon.data_root": str(directory / "data"), "daemon.exec_root": str(directory / "exec")}
     config = load(None, roots | {f"{kind}.driver": name for kind, name in drivers.items()})
-    engines = open_engine(config, logger("error"))
+    engines = open_engine(config, structlog.get_logger())
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(engines) as (engine, _):
         bench = Bench(engine)
         portal.call(bench.prepare)
@@ -187,9 +188,95 @@ def opened(directory: Path, **drivers: str) -> Iterator[tuple[Any, Bench]]:
         path.rmdir()
 
 
+class Builds:
+    """The bench, from outside of its event loop."""
+
+    def __init__(self, portal: Any, bench: Bench) -> None:
+        self.portal, self.bench = portal, bench
+
+    def run(self, command: str, *mounts: Any, **more: Any) -> Ran:
+        return self.call(lambda: self.bench.run(command, *mounts, **more))
+
+    def ok(self, command: str, *mounts: Any, **more: Any) -> Ran:
+        ran = self.run(command, *mounts, **more)
+        assert ran.code == 0, ran
+        return ran
+
+    def call(self, function: Any) -> Any:
+        return self.portal.call(function)
+
+    def caches(self) -> dict[str, Any]:
+        return {entry.id: entry for entry in self.call(self.bench.runner.caches.entries)}
+
+    @contextmanager
+    def nothing_left(self) -> Iterator[None]:
+        """No command leaves anything on the host, however it ended."""
+        before = self.bench.left()
+        yield
+        # The kernel takes its time with a network namespace.
+        support.until(lambda: self.bench.left() == before, what=f"{self.bench.left()} like {before}")
+
+
+@contextmanager
+def opened_builds(directory: Path) -> Iterator[Builds]:
+    """Of an engine on roots in `directory`."""
+    with opened(directory) as (portal, bench):
+        yield Builds(portal, bench)
+    support.forget_network(directory / "exec")
+
+
+# --- what commands are given ---
+
+HIDDEN = b"s3cr3t-of-the-test-" + os.urandom(8).hex().encode()
+
+
+def cache(id: str, **more: Any) -> CacheMount:
+    return CacheMount(target=more.pop("target", "/c"), id=id, **more)
+
+
+def context(root: Path) -> tuple[LocalSource, dict[LocalSource, Path], Path]:
+    """A directory as a context: its node, where it is, and its path."""
+    (root / "d").mkdir(parents=True)
+    (root / "a").write_text("A\n")
+    (root / "d" / "b").write_text("B\n")
+    (root / "out").symlink_to("/etc/passwd")
+    (root / "up").symlink_to("../../../../../../etc")
+    node = LocalSource(context="")
+    return node, {node: root}, root
+
+
+@contextmanager
+def echoing_agent(directory: Path) -> Iterator[Path]:
+    """A socket that says back what it hears, after "agent:"."""
+    path = directory / f"agent-{os.urandom(3).hex()}"
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen()
+
+    def echo(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.sendall(b"agent:")
+            while data := connection.recv(1 << 16):
+                connection.sendall(data)
+            connection.sendall(b":end")
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=echo, args=(connection,), daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    yield path
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+
+
 def main(directory: str, command: str) -> None:
     """A process that runs a command and can be killed: says "running" when that has said something."""
-    from hooper.api.build_graph import BindMount, CacheMount, SecretMount
+    from hooper.api.build_graph import BindMount, SecretMount
 
     async def heard(stream: int, data: bytes) -> None:
         print("running", flush=True)

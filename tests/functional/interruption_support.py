@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import support
+from hooper.engine.build_archives import KEPT
 from hooper_net_bridge.naming import default_bridge, table
 from support import Hooper
 
@@ -21,8 +22,6 @@ MARK = "HOOPER_INTERRUPTED"
 """A variable of the environment that all processes of the daemon inherit."""
 LASTING = ("contexts", "downloads", "git", "caches")
 """What builds keep for later ones, but for what begins with "." in it."""
-OWN_TREES = 4
-"""Trees of small archives that a daemon keeps in ".own-…" for the next build of the same context."""
 
 
 def footprint(engine: Hooper) -> dict[str, Any]:
@@ -91,7 +90,7 @@ def _builds(directory: Path) -> list[str]:
     aside = [*directory.glob("*/*/aside"), *directory.glob("*/aside")]
     found += [str(path) for path in aside if _names(path) and not (path.parent / "journal").exists()]
     own = [name for name in _names(directory) if name.startswith(".own-")]
-    return found + own[OWN_TREES:]
+    return found + own[KEPT:]  # trees of small archives, for the next build of the same context
 
 
 def _recorded(engine: Hooper) -> dict[str, Any]:

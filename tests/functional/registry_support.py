@@ -1,4 +1,4 @@
-"""Real registries with TLS and token servers, for the tests of those who speak to them."""
+"""A CA and token servers for real registries, for the tests of those who speak to them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import contextlib
 import datetime
 import ipaddress
 import json
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -22,8 +21,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-
-import support
 
 _DAY = datetime.timedelta(days=1)
 SERVICE, ISSUER = "registry.test", "issuer.test"
@@ -65,30 +62,6 @@ class Authority:
         form = serialization.PrivateFormat.PKCS8
         paths[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
         return paths
-
-
-@contextlib.contextmanager
-def real_registry(directory: Path, **config: Any) -> Iterator[str]:
-    """Debian's docker-registry on a loopback port, with more of its configuration; its HOST:PORT."""
-    directory.mkdir(parents=True, exist_ok=True)
-    port = support.free_port()
-    http = {"addr": f"127.0.0.1:{port}", **config.pop("http", {})}
-    whole = {
-        "version": 0.1,
-        "log": {"level": "error", "accesslog": {"disabled": True}},
-        "storage": {"filesystem": {"rootdirectory": str(directory / "registry")}, "delete": {"enabled": True}},
-        "http": http,
-        **config,
-    }
-    (directory / "registry.yml").write_text(json.dumps(whole))
-    with (directory / "registry.log").open("wb") as log:
-        server = subprocess.Popen(["docker-registry", "serve", str(directory / "registry.yml")], stdout=log, stderr=log)
-    try:
-        support.until(lambda: support._listens(port), what="docker-registry")
-        yield f"127.0.0.1:{port}"
-    finally:
-        server.kill()
-        server.wait()
 
 
 @dataclass

@@ -239,6 +239,9 @@ async def test_a_target_that_fails_fails_the_build_unless_that_is_to_be_ignored(
         ([], [CacheSpec("registry", {"ref": "UPPER"})], "UPPER"),
         ([], [CacheSpec("local", {"dest": "d", "mode": "most"})], "mode=most"),
         ([], [CacheSpec("s3")], "s3"),
+        ([], [CacheSpec("local", {"dest": "d", "mod": "max"})], "mod"),
+        ([], [CacheSpec("registry", {"ref": "r/a", "compression": "zstd"})], "compression=gzip"),
+        ([CacheSpec("local", {"src": "d", "compression": "zstd"})], [], "compression"),
     ],
 )
 async def test_what_cannot_be_is_refused_before_any_work(sources: Any, targets: Any, named: str) -> None:

@@ -343,6 +343,7 @@ def test_many_that_are_cancelled_leave_the_daemon_as_it_was(own: Hooper) -> None
             connection.close()
         support.until(lambda: not running(own), what="its end")
     support.until(lambda: descriptors(own) <= before, what=f"{descriptors(own)} descriptors like {before}")
+    assert descriptors(own) <= before
 
 
 # --- no space ---

@@ -9,10 +9,11 @@ import json
 import subprocess
 import threading
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
-from support import Engine, Hooper
+from support import Engine, Hooper, context_tar
 
 pytestmark = pytest.mark.root
 
@@ -237,6 +238,7 @@ def test_a_recipe_sets_its_own_times(clean, build):
         ("FROM busybox\nADD --checksum=sha256:1 http://127.0.0.1:1/x /x\n", 2, "unsupported checksum"),
         ("FROM busybox\nRUN --mount=type=secret,id=none,required true\n", 2, "none"),
         ("FROM --platform=a/b/c/d busybox\n", 1, "failed to parse platform"),
+        ("FROM --platform=linx busybox\n", 1, "failed to parse platform"),
     ],
 )  # fmt: skip
 def test_mistakes(build, dockerfile, line, why):
@@ -244,3 +246,47 @@ def test_mistakes(build, dockerfile, line, why):
     assert done.returncode == 1
     message = done.stderr.rpartition("\nhooper: ")[2]
     assert f"Dockerfile:{line}: " in message and why in message, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("query", "why"),
+    [
+        ("platform=nope", "platform"),
+        ("platform=nope/x", "nope/x"),
+        ("platform=windows/amd64", "windows/amd64"),
+        ('securityopt=["nonsense"]', "security"),
+        ("isolation=hyperv", "isolation"),
+    ],
+)  # fmt: skip
+def test_what_could_have_no_effect_is_refused_by_both(either, query, why):
+    """Without a step that would notice. dockerd tells of some in the middle of its answer, and not which."""
+    content = context_tar({"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"})
+    status, said = either.request("POST", f"/build?{quote(query, safe='=')}", content)
+    assert status == 400 or "errorDetail" in str(said), said
+    if isinstance(either, Hooper):
+        assert status == 400 and why in said["message"], said
+
+
+@pytest.mark.parametrize(
+    ("query", "why"),
+    [
+        ("memory=1", "6MB"),
+        ('ulimits=[{"Name":"x","Soft":1,"Hard":1}]', "ulimit"),
+        ("cpusetcpus=x", "cpuset"),
+        ("cpuperiod=1", "period"),
+    ],
+)  # fmt: skip
+def test_limits_that_no_command_could_have(clean, query, why):
+    content = context_tar({"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"})
+    status, said = clean.request("POST", f"/build?{quote(query, safe='=')}", content)
+    assert status == 400 and why in said["message"], said
+
+
+def test_files_for_another_system(clean, build, tmp_path):
+    """Of an image there is none, but a compiler makes files for it."""
+    dockerfile = "FROM busybox AS made\nARG TARGETOS\nRUN echo $TARGETOS > /f\nFROM scratch\nCOPY --from=made /f /\n"
+    dockerfile = dockerfile.replace("FROM busybox", "FROM --platform=$BUILDPLATFORM busybox")
+    build(dockerfile, "--platform", "windows/amd64", "-o", str(tmp_path / "out"))
+    assert (tmp_path / "out" / "f").read_text() == "windows\n"
+    done = build(dockerfile, "--platform", "windows/amd64", check=False)
+    assert done.returncode == 1 and "cannot make an image for windows/amd64" in done.stderr

@@ -9,10 +9,12 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import zstandard
 from images_support import Host, tar_of
 
 from hooper.api.errors import DataLoss, InvalidArgument
-from hooper.api.manifests import digest_of
+from hooper.api.layout import blob_path
+from hooper.api.manifests import OCI_LAYER_TAR, digest_of
 from hooper.api.model import Image
 
 pytestmark = pytest.mark.anyio
@@ -112,7 +114,32 @@ async def test_a_loaded_layer_is_pushed_as_it_was(host: Host, tmp_path: Path) ->
     other = Host(tmp_path / "other")
     await loaded(other, archive)
     other.tars.spoil = b"?"
-    assert (await saved(other, tmp_path / "b.tar", image_id)).stat().st_size > sum(map(len, LAYERS))
+    again = await saved(other, tmp_path / "b.tar", image_id)
+    assert await loaded(Host(tmp_path / "third"), again) == [image_id]
+
+
+async def test_layers_stay_as_they_were_pushed(host: Host, tmp_path: Path) -> None:
+    image_id = await make_image(host, "app:1")
+    first = host.images.layers.ancestry((await host.images.get("app:1")).chain)[0]
+    kept = await host.images.packer.blob(first)
+    archive = await saved(host, tmp_path / "a.tar", "app:1")
+    with tarfile.open(archive) as found:
+        assert found.getmember(blob_path(kept.digest)).size == kept.size
+    other = Host(tmp_path / "other")
+    assert await loaded(other, archive) == ["app:1"]
+    assert (await other.images.get("app:1")).id == image_id
+    assert other.images.layers.blobs(first.diff_id) == [kept]
+
+
+async def test_a_layer_in_zstd_is_plain_in_an_archive(host: Host, tmp_path: Path) -> None:
+    """An old Docker cannot unpack it."""
+    await make_image(host, "app:1")
+    first = host.images.layers.ancestry((await host.images.get("app:1")).chain)[0]
+    digest = await host.images.layers.put(zstandard.compress(LAYERS[0]), f"{OCI_LAYER_TAR}+zstd")
+    host.images.layers.add_blob(digest, f"{OCI_LAYER_TAR}+zstd", 1, first.diff_id)
+    with tarfile.open(await saved(host, tmp_path / "a.tar", "app:1")) as found:
+        assert blob_path(digest) not in found.getnames()
+        assert found.getmember(blob_path(first.diff_id)).size == len(LAYERS[0])
 
 
 async def test_a_damaged_layer_leaves_nothing(host: Host, tmp_path: Path) -> None:

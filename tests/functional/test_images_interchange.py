@@ -6,8 +6,10 @@ import bz2
 import functools
 import gzip
 import http.server
+import io
 import json
 import lzma
+import os
 import shutil
 import subprocess
 import tarfile
@@ -70,26 +72,50 @@ def test_hooper_reads_what_skopeo_and_umoci_write(clean: support.Hooper, place: 
     clean.hooper("rmi", *(f"from-skopeo:{number}" for number in range(3)), "by:2")
 
 
-def test_podman_loads_what_hooper_saves_and_back(clean: support.Hooper, place: Path) -> None:
-    wanted = image_id(clean, "busybox")
-    clean.hooper("save", "-o", f"{place}/saved.tar", "busybox")
+@pytest.fixture(params=["plain", "kept"])
+def saved(request: pytest.FixtureRequest, clean: support.Hooper, place: Path) -> Path:
+    """An archive with the images ours:1 and ours:2, whose only layer is a plain tar, or as it was pushed."""
+    tree = place / "tree"
+    tree.mkdir()
+    (tree / "file").write_text(f"{request.param} {os.getpid()}\n" * 1000)
+    support.run("tar", "-cf", f"{place}/tree.tar", "-C", f"{tree}", ".")
+    clean.hooper("import", f"{place}/tree.tar", "ours:1")
+    clean.hooper("tag", "ours:1", "ours:2")
+    if request.param == "kept":
+        clean.hooper("push", "ours:1", f"oci:{place}/layout:1")
+    clean.hooper("save", "-o", f"{place}/saved.tar", "ours:1", "ours:2")
+    with tarfile.open(place / "saved.tar") as archive:
+        entries = json.load(archive.extractfile("manifest.json") or io.BytesIO())
+        layer = archive.extractfile(entries[0]["Layers"][0])
+        assert layer is not None and (layer.read(2) == b"\x1f\x8b") == (request.param == "kept")
+    return place / "saved.tar"
+
+
+def test_podman_loads_what_hooper_saves_and_back(clean: support.Hooper, place: Path, saved: Path) -> None:
+    wanted = image_id(clean, "ours:1")
     podman = ("podman", "--root", f"{place}/podman", "--runroot", f"{place}/run", "--storage-driver", "vfs")
-    support.run(*podman, "load", "-i", f"{place}/saved.tar")
-    found = support.run(*podman, "image", "inspect", "-f", "{{.Id}}", "docker.io/library/busybox:latest").stdout
+    support.run(*podman, "load", "-i", f"{saved}")
+    found = support.run(*podman, "image", "inspect", "-f", "{{.Id}}", "localhost/ours:2").stdout
     assert f"sha256:{found.strip()}" == wanted
-    support.run(*podman, "tag", "docker.io/library/busybox:latest", "docker.io/library/from-podman:1")
+    support.run(*podman, "tag", "localhost/ours:2", "docker.io/library/from-podman:1")
     support.run(*podman, "save", "-o", f"{place}/podman.tar", "docker.io/library/from-podman:1")
     clean.hooper("load", "-i", f"{place}/podman.tar")
     assert image_id(clean, "from-podman:1") == wanted
-    clean.hooper("rmi", "from-podman:1")
+    clean.hooper("rmi", "from-podman:1", "ours:1", "ours:2")
 
 
-def test_dockerd_loads_what_hooper_saves_and_back(clean: support.Hooper, peer: support.Engine, place: Path) -> None:
-    wanted = image_id(clean, "busybox")
-    clean.hooper("tag", "busybox", "ours:1")
-    clean.hooper("tag", "busybox", "ours:2")
-    clean.hooper("save", "-o", f"{place}/saved.tar", "ours:1", "ours:2")
-    clean.hooper("push", "busybox", f"docker-archive:{place}/pushed.tar:ours:3")
+def test_skopeo_reads_what_hooper_saves(clean: support.Hooper, place: Path, saved: Path) -> None:
+    for archive in (f"docker-archive:{saved}:ours:2", f"oci-archive:{saved}:2"):
+        assert config_of(archive) == image_id(clean, "ours:2")
+        skopeo("copy", archive, f"dir:{place}/copy")
+    clean.hooper("rmi", "ours:1", "ours:2")
+
+
+def test_dockerd_loads_what_hooper_saves_and_back(
+    clean: support.Hooper, peer: support.Engine, place: Path, saved: Path
+) -> None:
+    wanted = image_id(clean, "ours:1")
+    clean.hooper("push", "ours:1", f"docker-archive:{place}/pushed.tar:ours:3")
     for archive, names in (("saved", ("ours:1", "ours:2")), ("pushed", ("ours:3",))):
         peer.docker("load", "-i", f"{place}/{archive}.tar")
         assert [image_id(peer, name) for name in names] == [wanted] * len(names)

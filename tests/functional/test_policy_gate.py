@@ -58,8 +58,7 @@ def guarded(directory: Path, **policies: Any) -> Host:
     host = Host(directory)
     images = host.images
     log = SimpleNamespace(exception=lambda *args, **more: logging.getLogger("test").info("%s", args))
-    gate = PolicyGate(policies, images.store, images.registry_for, log)
-    images.gate = images.puller.gate = images.pusher.gate = gate
+    images.guard(PolicyGate(policies, images.store, images.registry_for, log))
     return host
 
 

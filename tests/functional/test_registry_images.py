@@ -7,8 +7,6 @@ import gzip
 import json
 import os
 import shutil
-import socket
-import subprocess
 import tarfile
 import time
 from collections.abc import Iterator
@@ -21,6 +19,7 @@ import pytest
 from images_support import Host, tar_of
 from test_registry_http import connected, push_blob
 
+import support
 from hooper.api.errors import DataLoss, NotFound, Unauthorized, Unavailable, Unsupported
 from hooper.api.manifests import (
     DOCKER_CONFIG,
@@ -368,35 +367,10 @@ async def test_push_of_nothing(host: Host) -> None:
 
 @pytest.fixture
 def real_registry(tmp_path: Path) -> Iterator[str]:
-    program = shutil.which("docker-registry")
-    if program is None:
+    if shutil.which("docker-registry") is None:
         pytest.skip("docker-registry is not installed")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    config = tmp_path / "registry.yml"
-    config.write_text(
-        f"version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n"
-        f"storage: {{filesystem: {{rootdirectory: {tmp_path}/registry}}, delete: {{enabled: true}}}}\n"
-        f"http: {{addr: {address}}}\n"
-    )
-    with subprocess.Popen([program, "serve", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            _wait_for(address)
-            yield address
-        finally:
-            process.terminate()
-
-
-def _wait_for(address: str) -> None:
-    host, port = address.split(":")
-    for _ in range(100):
-        try:
-            socket.create_connection((host, int(port))).close()
-            return
-        except ConnectionRefusedError:
-            time.sleep(0.1)
-    pytest.fail("the registry does not start")
+    with support.docker_registry(tmp_path / "registry") as host:
+        yield host
 
 
 async def test_a_real_registry_takes_and_gives(host: Host, tmp_path: Path, real_registry: str) -> None:

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import bcrypt
 import pytest
 
 import support
+from registry_server_support import htpasswd
 
 pytestmark = pytest.mark.root
 _HELPER = """#!{python}
@@ -74,9 +74,7 @@ class Client:
 
 @pytest.fixture(scope="module")
 def guarded(short_tmp: Path) -> Iterator[str]:
-    (short_tmp / "guarded").mkdir()
-    line = f"ann:{bcrypt.hashpw(b'secret', bcrypt.gensalt(4)).decode()}\n"
-    with support.docker_registry(short_tmp / "guarded", line) as host:
+    with support.docker_registry(short_tmp / "guarded", htpasswd(ann="secret")) as host:
         yield host
 
 

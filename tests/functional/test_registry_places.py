@@ -15,7 +15,7 @@ from images_support import Host
 from test_registry_http import LAYER, connected, fetched, push_blob, push_image
 from test_registry_images import Pushed
 
-from hooper.api.errors import Forbidden, InvalidArgument, NotFound, Unavailable
+from hooper.api.errors import Forbidden, InvalidArgument, NotFound, Unauthorized, Unavailable
 from hooper.api.manifests import digest_of
 from hooper.api.registry import Credentials, Descriptor
 from hooper.engine.short_names import ShortNames
@@ -236,6 +236,18 @@ async def test_a_registry_that_cannot_be_asked_hides_later_ones(tmp_path: Path) 
         with pytest.raises(Unavailable, match=f'"app:1" is ambiguous: {DEAD} comes first, and it cannot be asked'):
             await host.images.pull("app:1", host.sink)
         assert await host.images.pull(f"{last.host}/app:1", host.sink)
+
+
+async def test_a_search_shows_credentials_to_their_own_registry_alone(tmp_path: Path) -> None:
+    host, wrong = Host(tmp_path / "host"), Credentials("hub", "password")
+    async with Registry(users={"ann": "secret"}) as first, Registry(users={"ann": "secret"}) as last:
+        host.images.store.short_names = ShortNames([first.host, last.host])
+        with pytest.raises(Unauthorized, match=f"search of {last.host} refused"):
+            await host.images.search("app", credentials=wrong)
+        assert first.requests and not any("authorization" in r.headers for r in (*first.requests, *last.requests))
+        with pytest.raises(Unauthorized, match=f"search of {last.host} refused"):
+            await host.images.search(f"{last.host}/app", credentials=wrong)
+        assert any("authorization" in r.headers for r in last.requests)
 
 
 async def test_search_as_docker_hub_has_it(tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import bcrypt
 import httpx
 import jwt
 import pytest
@@ -28,7 +27,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 import support
 from hooper.testing.distribution_client import Client, Repository, Target, digest_of
-from registry_server_support import RegistryServer, registry_server
+from registry_server_support import RegistryServer, htpasswd, registry_server
 from support import run
 
 SKOPEO = ("--insecure-policy",)
@@ -72,10 +71,9 @@ def copy(archive: Path, target: str, *options: str) -> None:
     )
 
 
-def htpasswd(directory: Path, **users: str) -> str:
+def users_file(directory: Path, **users: str) -> str:
     path = directory / "htpasswd"
-    lines = [f"{user}:{bcrypt.hashpw(word.encode(), bcrypt.gensalt(4)).decode()}" for user, word in users.items()]
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text(htpasswd(**users))
     return str(path)
 
 
@@ -228,7 +226,7 @@ def _tar_image(target: Repository, layer: bytes) -> dict[str, Any]:
 
 
 def test_htpasswd(tmp_path: Path, archive: Path) -> None:
-    with registry_server(tmp_path / "r", "--htpasswd", htpasswd(tmp_path, alice="wonder land:1")) as server:
+    with registry_server(tmp_path / "r", "--htpasswd", users_file(tmp_path, alice="wonder land:1")) as server:
         url = f"http://{server.host}/v2/"
         assert httpx.get(url).headers["www-authenticate"] == 'Basic realm="registry"'
         for user, word, expected in (("alice", "wonder land:1", 200), ("alice", "wrong", 401), ("bob", "x", 401)):
@@ -244,7 +242,7 @@ def test_htpasswd(tmp_path: Path, archive: Path) -> None:
 def test_anonymous_pull_and_tokens_of_its_own(tmp_path: Path, archive: Path) -> None:
     """A client logs in at /v2/, gets tokens, and pushes; whoever is nobody pulls, and that alone."""
     with registry_server(
-        tmp_path / "r", "--htpasswd", htpasswd(tmp_path, alice="secret"), "--anonymous-pull"
+        tmp_path / "r", "--htpasswd", users_file(tmp_path, alice="secret"), "--anonymous-pull"
     ) as server:
         copy(archive, f"{server.host}/app:1", "--dest-creds", "alice:secret")
         target = f"docker://{server.host}/app:1"

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 from images_support import Host
-from registry_support import Authority, TokenServer, real_registry, token_server
+from registry_support import Authority, TokenServer, token_server
 from test_registry_http import LAYER, connected, push_image
 from test_registry_images import Pushed
 
+import support
 from hooper.api.errors import InvalidArgument, Unauthorized, Unavailable
 from hooper.api.manifests import digest_of
 from hooper.api.registry import Credentials
@@ -35,7 +36,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> I
     """A registry and its token server."""
     with contextlib.ExitStack() as stack:
         tokens = stack.enter_context(token_server(authority, ann="secret"))
-        yield stack.enter_context(real_registry(tmp_path_factory.mktemp("guarded"), auth=tokens.auth)), tokens
+        yield stack.enter_context(support.docker_registry(tmp_path_factory.mktemp("guarded"), auth=tokens.auth)), tokens
 
 
 async def test_scopes_are_those_that_the_work_needs(guarded: tuple[str, TokenServer]) -> None:
@@ -120,7 +121,7 @@ def closed(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> It
     """A registry with TLS that wants certificates of its clients."""
     certificate, key = authority.issue("server")
     tls = {"certificate": str(certificate), "key": str(key), "clientcas": [str(authority.certificate)]}
-    with real_registry(tmp_path_factory.mktemp("closed"), http={"tls": tls}) as host:
+    with support.docker_registry(tmp_path_factory.mktemp("closed"), http={"tls": tls}) as host:
         yield host
 
 
@@ -157,6 +158,7 @@ async def test_without_a_certificate_of_ours(closed: str, authority: Authority, 
 
 async def test_an_insecure_registry_may_have_any_certificate(authority: Authority, tmp_path: Path) -> None:
     certificate, key = authority.issue("server")
-    with real_registry(tmp_path, http={"tls": {"certificate": str(certificate), "key": str(key)}}) as host:
+    with support.docker_registry(tmp_path, http={"tls": {"certificate": str(certificate), "key": str(key)}}) as host:
         async with connected(host, cert_dirs=[]) as client:  # on a loopback address
             await push_image(client, "team/app", "1")
+            assert list(await client.tags("team/app")) == ["1"]

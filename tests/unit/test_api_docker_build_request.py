@@ -95,6 +95,7 @@ def test_what_hooper_sends() -> None:
      ("ulimits", '[{"Soft":1}]'), ("memory", "lots"), ("memory", "-1"), ("memswap", "-2"), ("shmsize", "1g"),
      ("cpushares", "x"), ("cpuquota", "-9"), ("cpuperiod", str(1 << 63)), ("extrahosts", "host"),
      ("extrahosts", "host:here"), ("extrahosts", "[1]"), ("platform", "linux/"), ("platform", "a/b/c/d"),
+     ("platform", "nope"),
      ("outputs", "{}"), ("outputs", '[{"Attrs":{}}]'), ("isolation", "hyperv"), ("version", "3"),
      ("progress", "fancy"), ("hooper", "{"), ("hooper", '{"contexst":{}}'), ("hooper", '{"debug":"yes"}'),
      ("hooper", '{"contexts":{"x":{"kind":"tape"}}}'), ("remote", "hooper-session")],

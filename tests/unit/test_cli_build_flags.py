@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from hooper.cli import build_flags as flags
-from hooper.cli.build_flags import Cache, Context, Output, Secret
+from hooper.cli import build_outputs
+from hooper.cli.build_flags import Cache, Context, Secret
+from hooper.cli.build_outputs import Output
 from hooper.cli.errors import BadFlag
 from hooper.cli.main import run
 from hooper.cli.session import Session
@@ -49,12 +51,12 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_an_output(text: str, expected: Output) -> None:
-    assert flags.outputs([text], [], push=False, load=False) == [expected]
+    assert build_outputs.outputs([text], [], push=False, load=False) == [expected]
 
 
 def test_push_and_load() -> None:
     def outputs(*items: str, push: bool = False, load: bool = False) -> list[Output]:
-        return flags.outputs(items, ["a:1"], push=push, load=load)
+        return build_outputs.outputs(items, ["a:1"], push=push, load=load)
 
     pushed = Output("image", {"push": "true"})
     assert outputs() == []
@@ -66,7 +68,7 @@ def test_push_and_load() -> None:
 
 
 def wrong_outputs(text: str) -> Any:
-    return flags.outputs([text], ["a:1"], push=False, load=False)
+    return build_outputs.outputs([text], ["a:1"], push=False, load=False)
 
 
 def cache_from(text: str) -> Any:
@@ -158,13 +160,13 @@ def test_what_cannot_be(read: Callable[[str], Any], flag: str, text: str, cause:
 )
 def test_outputs_that_do_not_go_together(items: list[str], push: bool, cause: str) -> None:
     with pytest.raises(BadFlag, match=cause):
-        flags.outputs(items, [], push=push, load=False)
+        build_outputs.outputs(items, [], push=push, load=False)
 
 
 def test_an_archive_is_not_for_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "isatty", lambda _fd: True)
     with pytest.raises(BadFlag, match="no text for a terminal"):
-        flags.outputs(["-"], [], push=False, load=False)
+        build_outputs.outputs(["-"], [], push=False, load=False)
 
 
 def test_caches() -> None:
@@ -229,7 +231,7 @@ def test_a_context(text: str, name: str, expected: Context) -> None:
 
 def test_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     assert flags.annotated(["a=1", "manifest:b=x:y", "manifest[linux/amd64]:c="]) == {"a": "1", "b": "x:y", "c": ""}
-    assert flags.entitlements(["network.host", "fs.read=/x"]) == ["network.host"]
+    assert flags.entitlements(["network.host", "fs.read=/x", "fs=*"]) == ["network.host"]
     assert flags.arguments(["A=1=2", "TOKEN", "NOT_SET_AT_ALL"]) == {"A": "1=2", "TOKEN": "t", "NOT_SET_AT_ALL": None}
     assert flags.stages(["a,b", "c"]) == ["a", "b", "c"]
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hooper.api.errors import InvalidArgument
+from hooper.api.manifests import host_architecture
 from hooper_builder_dockerfile.check_rules import EXPERIMENTAL, RULES, CheckOptions, page_of
 from hooper_builder_dockerfile.check_stages import Base, Known
 from hooper_builder_dockerfile.checks import check, refusal
@@ -282,3 +283,16 @@ def test_warnings_are_in_the_order_of_the_file():
 def test_every_rule_is_documented():
     text = (Path(__file__).parents[2] / "docs" / "dockerfile.md").read_text().partition("## Checks")[2]
     assert re.findall(r"^\| `([A-Z]\w+)` \|", text, re.MULTILINE) == list(RULES)
+
+
+def test_each_of_many_unknown_names_is_told_though_not_each_with_a_hint():
+    text = "FROM scratch\nENV NAME=1\n" + "LABEL a=$NAMF\n" * 1000
+    messages = [message for rule, _, message in found(text) if rule == "UndefinedVar"]
+    assert len(messages) == 1000 and messages[0] == "Usage of undefined variable '$NAMF' (did you mean $NAME?)"
+    assert messages[-1] == "Usage of undefined variable '$NAMF'"
+
+
+def test_a_system_alone_is_of_this_hosts_machine():
+    known = {"predefined": PLATFORM, "bases": {"x": Base(platform=f"linux/{host_architecture()}")}}
+    rules = [rule for rule, _, _ in found("FROM --platform=linux x", **known)]
+    assert rules == ["FromPlatformFlagConstDisallowed"]

@@ -65,7 +65,10 @@ def test_no_platform_that_fits() -> None:
         ("", f"linux/{host_architecture()}"),
         ("linux", f"linux/{host_architecture()}"),
         ("arm64", "linux/arm64"),
+        ("x86_64", "linux/amd64"),
+        ("darwin", f"darwin/{host_architecture()}"),
         ("Linux/x86_64", "linux/amd64"),
+        ("linux/itanium", "linux/itanium"),
         ("linux/arm/v7", "linux/arm/v7"),
     ],
 )
@@ -73,7 +76,7 @@ def test_platforms(text: str, name: str) -> None:
     assert platform_name(parse_platform(text)) == name
 
 
-@pytest.mark.parametrize("text", ["a/b/c/d", "linux//v7", "linux/../etc"])
+@pytest.mark.parametrize("text", ["a/b/c/d", "linux//v7", "linux/../etc", "nope", "linx"])
 def test_what_is_no_platform(text: str) -> None:
     with pytest.raises(InvalidArgument):
         parse_platform(text)

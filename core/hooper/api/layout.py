@@ -11,6 +11,11 @@ from hooper.api.reference import is_digest
 DIRECTORY, OCI_ARCHIVE, DOCKER_ARCHIVE = "oci", "oci-archive", "docker-archive"
 STREAM = "-"
 """The path of an archive that a request carries."""
+INDEX, MARK = "index.json", "oci-layout"
+"""Files of a layout (OCI image-spec, image-layout.md): what it has, and that it is one."""
+MARK_CONTENT = b'{"imageLayoutVersion":"1.0.0"}'
+TAG_NAME, WHOLE_NAME = "org.opencontainers.image.ref.name", "io.containerd.image.name"
+"""Annotations in the index that name an image: by its tag, which some tools write the whole reference into; whole."""
 _LAYOUT = re.compile(r"(oci-archive|docker-archive|oci(?=:(?!\d+/)[^/]*[/:])):(.+)\Z", re.DOTALL)
 
 
@@ -50,6 +55,12 @@ class Layout:
     def __str__(self) -> str:
         between = "@" if is_digest(self.reference) else ":"
         return f"{self.host}{between}{self.reference}" if self.reference else self.host
+
+
+def blob_path(digest: str) -> str:
+    """Where a layout has a blob."""
+    algorithm, _, hexadecimal = digest.partition(":")
+    return f"blobs/{algorithm}/{hexadecimal}"
 
 
 def scheme_of(host: str) -> str:

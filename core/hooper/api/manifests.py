@@ -13,6 +13,7 @@ import msgspec
 
 from hooper.api.errors import DataLoss, InvalidArgument, NotFound, Unsupported
 from hooper.api.model import Image
+from hooper.api.reference import is_digest
 from hooper.api.registry import Descriptor, Manifest, Platform
 
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
@@ -36,7 +37,19 @@ _SCHEMA1 = (
     "application/vnd.docker.distribution.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v1+prettyjws",
 )
+_NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises; the last if it is nested too deeply."""
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "i386": "386", "i686": "386", "armv7l": "arm", "armv6l": "arm"}
+_SYSTEMS = (
+    "linux", "windows", "darwin", "freebsd", "netbsd", "openbsd", "dragonfly", "solaris", "illumos", "aix", "android",
+    "ios", "js", "plan9", "wasip1",
+)  # fmt: skip
+_MACHINES = (
+    "386", "amd64", "arm", "arm64", "loong64", "mips", "mipsle", "mips64", "mips64le", "ppc64", "ppc64le", "riscv64",
+    "s390x", "wasm",
+)  # fmt: skip
+"""Words that say by themselves which half of a platform they are, as Go has them."""
+_PUSH_AGAIN = "Push the image again."
 _ARM_VARIANTS = ("v8", "v7", "v6", "v5")
 _AMD64_VARIANTS = ("v4", "v3", "v2", "v1")
 
@@ -76,8 +89,8 @@ def parse_manifest(manifest: Manifest, name: str) -> ImageManifest | Index:
     """
     try:
         head = msgspec.json.decode(manifest.content, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DataLoss(f"the manifest of {name} is damaged", str(error), "Push the image again.") from error
+    except _NO_JSON as error:
+        raise DataLoss(f"the manifest of {name} is damaged", str(error), _PUSH_AGAIN) from error
     kind = head.get("mediaType") or manifest.descriptor.media_type
     if head.get("schemaVersion") == 1 or kind in _SCHEMA1:
         raise Unsupported(
@@ -91,10 +104,43 @@ def parse_manifest(manifest: Manifest, name: str) -> ImageManifest | Index:
         raise Unsupported(f"{name} is not an image", f"its media type is {kind}")
     try:
         parsed = msgspec.json.decode(manifest.content, type=wanted)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DataLoss(f"the manifest of {name} is damaged", str(error), "Push the image again.") from error
+    except _NO_JSON as error:
+        raise DataLoss(f"the manifest of {name} is damaged", str(error), _PUSH_AGAIN) from error
     parsed.media_type = kind or (OCI_INDEX if is_index else OCI_MANIFEST)
+    _check_parts(parsed, name)
     return parsed
+
+
+def _check_parts(parsed: ImageManifest | Index, name: str) -> None:
+    """Digests become names of files and parts of URLs, and sizes are added up."""
+    parts = [parsed.config, *parsed.layers] if isinstance(parsed, ImageManifest) else parsed.manifests
+    for part in parts:
+        if not is_digest(part.digest):
+            raise DataLoss(f"the manifest of {name} is damaged", f'"{part.digest[:200]}" is not a digest', _PUSH_AGAIN)
+        if part.size < 0:
+            raise DataLoss(f"the manifest of {name} is damaged", f"{part.digest} has a negative size", _PUSH_AGAIN)
+
+
+class _Referring(msgspec.Struct, rename="camel"):
+    """What of any manifest or index its subject's list of referrers says."""
+
+    subject: Descriptor | None = None
+    artifact_type: str = ""
+    config: Descriptor | None = None
+    annotations: dict[str, str] | None = None
+
+
+def as_referrer(manifest: Manifest) -> tuple[str, Descriptor]:
+    """The digest of its subject, and the entry that its subject's list of referrers has for it (distribution-spec,
+    "Listing Referrers"). "" if it has none, or is of a kind in which none can be told."""
+    found = manifest.descriptor
+    try:
+        value = msgspec.json.decode(manifest.content, type=_Referring)
+    except _NO_JSON:
+        return "", found
+    kind = value.artifact_type or (value.config.media_type if value.config else "")
+    entry = Descriptor(found.media_type, found.digest, found.size, annotations=value.annotations, artifact_type=kind)
+    return value.subject.digest if value.subject else "", entry
 
 
 def check_image(manifest: ImageManifest, name: str) -> None:
@@ -122,7 +168,7 @@ def decode_image(config: bytes, name: str) -> Image:
             if part in raw:
                 raw[part] = _without_nulls(raw[part])
         return msgspec.convert(raw, Image)
-    except (msgspec.DecodeError, UnicodeDecodeError, AttributeError) as error:
+    except (*_NO_JSON, AttributeError) as error:
         raise DataLoss(f"the configuration of {name} is damaged", str(error), "Build or push it again.") from error
 
 
@@ -139,10 +185,17 @@ def host_architecture() -> str:
 def parse_platform(text: str) -> Platform:
     """ "linux/arm64/v8", "arm64" or "linux"; "" is this host. InvalidArgument otherwise."""
     parts = text.lower().split("/") if text else []
-    if len(parts) > 3 or not all(part and part.replace("_", "").replace("-", "").isalnum() for part in parts):
+    is_plain = text.isascii() and len(parts) <= 3
+    if not is_plain or not all(part and part.replace("_", "").replace("-", "").isalnum() for part in parts):
         raise InvalidArgument(f'"{text}" is not a platform', remedy="Write OS/ARCHITECTURE[/VARIANT], as linux/amd64.")
     if len(parts) == 1:
-        parts = [parts[0], host_architecture()] if parts[0] in ("linux", "windows") else ["linux", parts[0]]
+        parts = [parts[0], host_architecture()] if parts[0] in _SYSTEMS else ["linux", parts[0]]
+        if _ARCHITECTURES.get(parts[1], parts[1]) not in (*_MACHINES, host_architecture()):
+            raise InvalidArgument(
+                f'"{text}" is not a platform',
+                "it is neither an operating system nor an architecture",
+                "Write OS/ARCHITECTURE[/VARIANT], as linux/amd64.",
+            )
     os, architecture, variant = [*parts, "", "", ""][:3]
     architecture = _ARCHITECTURES.get(architecture, architecture) or host_architecture()
     return Platform(os=os or "linux", architecture=architecture, variant=variant)

@@ -16,6 +16,7 @@ _HOST = re.compile(
 )
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
 _DIGEST = re.compile(r"sha256:[a-f0-9]{64}\Z|sha512:[a-f0-9]{128}\Z")
+_IMAGE_ID = re.compile(r"[a-f0-9]{64}")
 
 
 def is_digest(text: str) -> bool:
@@ -56,11 +57,12 @@ class Reference:
 
     @property
     def familiar_name(self) -> str:
-        """As people write it: "busybox", "localhost:5000/app"."""
+        """As people write it: "busybox", "localhost:5000/app"; whole where less would be read as something else."""
         if self.host != DEFAULT_HOST:
             return self.name
         first, _, rest = self.path.partition("/")
-        return rest if first == "library" and "/" not in rest else self.path
+        short = rest if first == "library" and "/" not in rest else self.path
+        return self.name if registry_of(short) or _IMAGE_ID.fullmatch(short) else short
 
     @property
     def familiar(self) -> str:
@@ -79,12 +81,17 @@ class Reference:
         return self if self.tag or self.digest else replace(self, tag="latest")
 
 
+def registry_of(name: str) -> str:
+    """The registry that a name begins with, as it is written; "" for a short name."""
+    first, slash, _ = name.partition("/")
+    is_host = any(c in first for c in ".:") or first == "localhost" or first != first.lower()
+    return first if slash and is_host else ""
+
+
 def _split_host(text: str, name: str) -> tuple[str, str]:
-    first, slash, rest = name.partition("/")
-    if slash and (any(c in first for c in ".:") or first == "localhost" or first != first.lower()):
-        host, path = first, rest
-    else:
-        host, path = DEFAULT_HOST, name
+    host = registry_of(name)
+    path = name.removeprefix(f"{host}/") if host else name
+    host = host or DEFAULT_HOST
     if host == "index.docker.io":
         host = DEFAULT_HOST
     if not _HOST.match(host):
@@ -97,7 +104,7 @@ def _split_host(text: str, name: str) -> tuple[str, str]:
             "the repository name is empty" if not path else f'"{path}" is not a repository name',
             "It has lower-case letters and digits, separated by one of . _ __ - or by /.",
         )
-    if re.fullmatch(r"[a-f0-9]{64}", name):
+    if _IMAGE_ID.fullmatch(name):
         raise _invalid(text, "64 hex digits are an image id, not a repository name", "Give it a name.")
     if host == DEFAULT_HOST and "/" not in path:
         path = f"library/{path}"

@@ -1,44 +1,25 @@
-"""The values of `hooper build`'s flags that are small languages: outputs, caches, secrets, agents, contexts.
+"""The values of `hooper build`'s flags that are small languages: caches, secrets, agents, contexts.
 
-Each is what Docker's buildx reads. A value that cannot be is a BadFlag, which names flag, value, cause and a right
-example; nothing here speaks to the daemon.
+(Outputs are in `build_outputs`.) Each is what Docker's buildx reads. A value that cannot be is a BadFlag, which names
+flag, value, cause and a right example; nothing here speaks to the daemon.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from hooper.api.errors import InvalidArgument
 from hooper.api.reference import Reference
 from hooper.cli.errors import BadFlag
 
-STDOUT = "-"
-_OUTPUTS = ("image", "registry", "local", "tar", "oci", "docker")
 _CACHES = {"--cache-from": ("registry", "local"), "--cache-to": ("inline", "registry", "local")}
 _PLACES = {"--cache-from": "src", "--cache-to": "dest"}
 _ENTITLEMENTS = ("security.insecure", "network.host")
+_OF_CLIENT = ("fs", "fs.read", "fs.write")
+"""Entitlements of buildx's own, about files of the client's."""
 _WEB = ("http://", "https://")
-_TRUE, _FALSE = ("1", "t", "true"), ("0", "f", "false")
-
-
-class Output(NamedTuple):
-    """One --output. `dest` is a path of the client's, "-" for stdout, or "" for what stays with the daemon."""
-
-    type: str
-    attrs: dict[str, str]
-    dest: str = ""
-
-    @property
-    def unpacked(self) -> bool:
-        """Whether `dest` becomes a directory, not a file."""
-        return self.type == "local" or (self.type in ("oci", "docker") and self.attrs.get("tar") == "false")
-
-    @property
-    def is_image(self) -> bool:
-        """Whether it becomes an image of the daemon's store."""
-        return self.type == "image"
 
 
 class Cache(NamedTuple):
@@ -87,82 +68,6 @@ def attributes(flag: str, text: str, parts: Iterable[str], example: str) -> dict
             raise BadFlag(flag, text, f'"{part}" is not KEY=VALUE', example)
         found[key.strip().lower()] = value
     return found
-
-
-# --- outputs ------------------------------------------------------------------------------------------
-
-
-def outputs(items: Iterable[str], tags: Sequence[str], *, push: bool, load: bool) -> list[Output]:
-    """What --output, --push and --load ask for in all; [] is one image in the daemon's store."""
-    found = [_output(item) for item in items]
-    images = [one for one in found if one.is_image]
-    if push and found and not images:
-        raise BadFlag("--push", found[0].type, "this output cannot be pushed", "--output type=image,push=true")
-    if push:
-        found = [_pushed(one) for one in found] or [Output("image", {"push": "true"})]
-    elif load and not images:
-        found.append(Output("image", {}))
-    if sum(one.dest == STDOUT for one in found) > 1:
-        raise BadFlag("--output", STDOUT, "only one output fits stdout", "--output type=tar,dest=out.tar")
-    for one in found:
-        if one.attrs.get("push") == "true" and not (tags or one.attrs.get("name")):
-            raise BadFlag("--push", "true", "an image without a name cannot be pushed", "--push --tag registry/name")
-    return found
-
-
-def _pushed(one: Output) -> Output:
-    return one._replace(attrs={**one.attrs, "push": "true"}) if one.is_image else one
-
-
-def _output(text: str) -> Output:
-    example = "--output type=local,dest=out"
-    parts = fields("--output", text, example)
-    if len(parts) == 1 and "=" not in parts[0]:
-        return _placed(text, *(("tar", {}) if parts[0] == STDOUT else ("local", {"dest": parts[0]})))
-    attrs = attributes("--output", text, parts, example)
-    kind = attrs.pop("type", "").lower()
-    if not kind:
-        raise BadFlag("--output", text, "the type is missing", example)
-    if kind not in _OUTPUTS:
-        raise BadFlag("--output", text, f'"{kind}" is none of {", ".join(_OUTPUTS)}', example)
-    for name in ("push", "tar"):
-        if name in attrs:
-            attrs[name] = _boolean("--output", text, name, attrs[name])
-    if kind == "registry":
-        return Output("image", {**attrs, "push": "true"})
-    if kind == "image" or (kind == "docker" and not attrs.get("dest")):
-        if attrs.get("dest"):
-            raise BadFlag(
-                "--output", text, "an image stays with the daemon and has no dest", "--output type=oci,dest=F"
-            )
-        return Output("image", attrs)
-    return _placed(text, kind, attrs)
-
-
-def _placed(text: str, kind: str, attrs: dict[str, str]) -> Output:
-    """An output that comes to the client."""
-    dest = attrs.pop("dest", "")
-    example = f"--output type={kind},dest={'out' if kind == 'local' else 'out.tar'}"
-    made = Output(kind, attrs, dest or ("" if kind == "local" else STDOUT))
-    if made.unpacked:
-        if made.dest in ("", STDOUT):
-            raise BadFlag("--output", text, "dest, the directory that it goes to, is missing", example)
-        if os.path.exists(dest) and not os.path.isdir(dest):
-            raise BadFlag("--output", text, f"{dest} is not a directory", example)
-    elif made.dest == STDOUT:
-        if os.isatty(1):
-            raise BadFlag("--output", text, "an archive is no text for a terminal", example)
-    elif os.path.isdir(dest):
-        raise BadFlag("--output", text, f"{dest} is a directory", example)
-    return made
-
-
-def _boolean(flag: str, text: str, key: str, value: str) -> str:
-    if value.lower() in _TRUE:
-        return "true"
-    if value.lower() in _FALSE:
-        return "false"
-    raise BadFlag(flag, text, f'{key} is "{value}", neither true nor false', f"{flag} type=image,push=true")
 
 
 # --- caches -------------------------------------------------------------------------------------------
@@ -372,10 +277,10 @@ def annotated(items: Iterable[str]) -> dict[str, str]:
 
 
 def entitlements(items: Iterable[str]) -> list[str]:
-    """What --allow allows; a value of buildx's own, about the client's files, has nothing to allow here."""
+    """What --allow allows; `_OF_CLIENT` have nothing to allow here."""
     found = []
     for text in items:
-        if text.startswith("fs"):
+        if text.partition("=")[0] in _OF_CLIENT:
             continue
         if text not in _ENTITLEMENTS:
             raise BadFlag("--allow", text, f"it is none of {', '.join(_ENTITLEMENTS)}", "--allow network.host")

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
+from hooper.cli import limit_flags
 from hooper.cli.command import Command
-from hooper.cli.flags import flag, no_trust, number, text
+from hooper.cli.flags import flag, no_trust, text
 from hooper.cli.flags import platform as platform_flag
 from hooper.cli.flags import values as several
 
@@ -57,15 +58,15 @@ GROUPS: dict[str, list[Decorator]] = {
         text("--network", help="Set the networking mode for the RUN instructions: default, none, host, or a network"),
         several("--allow", help="Allow security.insecure or network.host to steps that ask for it"),
         several("--security-opt", help="Security options"),
-        text("--shm-size", help='Size of "/dev/shm"', metavar="bytes"),
-        several("--ulimit", help="Ulimit options", metavar="ulimit"),
-        text("-m", "--memory", help="Memory limit", metavar="bytes"),
-        text("--memory-swap", help="Swap limit equal to memory plus swap: -1 is unlimited swap", metavar="bytes"),
-        number("-c", "--cpu-shares", help="CPU shares (relative weight)"),
-        number("--cpu-period", help="Limit the CPU CFS (Completely Fair Scheduler) period"),
-        number("--cpu-quota", help="Limit the CPU CFS (Completely Fair Scheduler) quota"),
-        text("--cpuset-cpus", help="CPUs in which to allow execution (0-3, 0,1)"),
-        text("--cpuset-mems", help="MEMs in which to allow execution (0-3, 0,1)"),
+        limit_flags.shm_size,
+        limit_flags.ulimit,
+        limit_flags.memory,
+        limit_flags.memory_swap,
+        limit_flags.cpu_shares,
+        limit_flags.cpu_period,
+        limit_flags.cpu_quota,
+        limit_flags.cpuset_cpus,
+        limit_flags.cpuset_mems,
         text("--cgroup-parent", help="Set the parent cgroup for the RUN instructions during build"),
         text("--isolation", help="Container isolation technology"),
     ],

@@ -6,8 +6,9 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from hooper.cli import build_flags, values
-from hooper.cli.build_flags import Cache, Context, Output, Secret
+from hooper.cli import build_flags, build_outputs, values
+from hooper.cli.build_flags import Cache, Context, Secret
+from hooper.cli.build_outputs import Output
 from hooper.cli.errors import BadFlag
 from hooper.cli.units import parse_size
 
@@ -71,7 +72,7 @@ def read_flags(options: Mapping[str, Any], proxies: Mapping[str, str]) -> BuildF
     return BuildFlags(
         style="quiet" if options["quiet"] else style,
         check=options["check"] or call == "check",
-        outputs=build_flags.outputs(options["output"], tags, push=push, load=load),
+        outputs=build_outputs.outputs(options["output"], tags, push=push, load=load),
         cache_from=known_caches,
         cache_to=build_flags.caches("--cache-to", options["cache_to"]),
         secrets=build_flags.secrets(options["secret"]),

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, TypeVar
 from hooper.api.errors import InvalidArgument, NotFound
 from hooper.cli import terminal
 from hooper.cli.build_context import Source, patterns_of
-from hooper.cli.build_flags import STDOUT, Output, Secret
+from hooper.cli.build_flags import Secret
+from hooper.cli.build_outputs import STDOUT, Output
 from hooper.cli.build_request import BuildFlags
 from hooper.cli.errors import warn
 from hooper.client.build_session import Handler, Serve, kept

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from hooper.cli import limit_flags
 from hooper.cli.flags import flag, no_trust, number, platform, text, values
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -51,7 +52,7 @@ _STORAGE: list[Decorator] = [
     text("--volume-driver", help="Optional volume driver for the container"),
     values("--storage-opt", help="Storage driver options for the container"),
     flag("--read-only", help="Mount the container's root filesystem as read only"),
-    text("--shm-size", help="Size of /dev/shm", metavar="bytes"),
+    limit_flags.shm_size,
     values("--device", help="Add a host device to the container"),
     values("--device-cgroup-rule", help="Add a rule to the cgroup allowed devices list"),
     values("--gpus", help="Not supported: GPUs are given with --device", metavar="gpu-request"),
@@ -75,14 +76,14 @@ _NETWORK: list[Decorator] = [
     values("--link-local-ip", help="Container IPv4/IPv6 link-local addresses"),
 ]
 _LIMITS: list[Decorator] = [
-    text("-m", "--memory", help="Memory limit", metavar="bytes"),
+    limit_flags.memory,
     text("--memory-reservation", help="Memory soft limit", metavar="bytes"),
-    text("--memory-swap", help="Swap limit equal to memory plus swap: '-1' to enable unlimited swap", metavar="bytes"),
+    limit_flags.memory_swap,
     number("--memory-swappiness", help="Tune container memory swappiness (0 to 100)"),
     text("--cpus", help="Number of CPUs", metavar="decimal"),
-    number("-c", "--cpu-shares", help="CPU shares (relative weight)"),
-    number("--cpu-period", help="Limit CPU CFS (Completely Fair Scheduler) period"),
-    number("--cpu-quota", help="Limit CPU CFS (Completely Fair Scheduler) quota"),
+    limit_flags.cpu_shares,
+    limit_flags.cpu_period,
+    limit_flags.cpu_quota,
     number("--cpu-rt-period", help="Limit CPU real-time period in microseconds"),
     number("--cpu-rt-runtime", help="Limit CPU real-time runtime in microseconds"),
     number("--cpu-count", help="CPU count (Windows only)"),
@@ -90,8 +91,8 @@ _LIMITS: list[Decorator] = [
     text("--io-maxbandwidth", help="Maximum IO bandwidth of the system drive (Windows only)", metavar="bytes"),
     number("--io-maxiops", help="Maximum IOps of the system drive (Windows only)"),
     text("--kernel-memory", help="Kernel memory limit", metavar="bytes"),
-    text("--cpuset-cpus", help="CPUs in which to allow execution (0-3, 0,1)"),
-    text("--cpuset-mems", help="MEMs in which to allow execution (0-3, 0,1)"),
+    limit_flags.cpuset_cpus,
+    limit_flags.cpuset_mems,
     number("--pids-limit", help="Tune container pids limit (set -1 for unlimited)"),
     number("--blkio-weight", help="Block IO (relative weight), between 10 and 1000, or 0 to disable"),
     values("--blkio-weight-device", help="Block IO weight (relative device weight)"),
@@ -99,7 +100,7 @@ _LIMITS: list[Decorator] = [
     values("--device-read-iops", help="Limit read rate (IO per second) from a device"),
     values("--device-write-bps", help="Limit write rate (bytes per second) to a device"),
     values("--device-write-iops", help="Limit write rate (IO per second) to a device"),
-    values("--ulimit", help="Ulimit options", metavar="ulimit"),
+    limit_flags.ulimit,
     flag("--oom-kill-disable", help="Disable OOM Killer"),
     number("--oom-score-adj", help="Tune host's OOM preferences (-1000 to 1000)"),
     text("--cgroup-parent", help="Optional parent cgroup for the container"),

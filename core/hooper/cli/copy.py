@@ -33,6 +33,7 @@ from hooper.cli.session import Session
 from hooper.cli.transfer import blocks, refuse_terminal
 from hooper.client.api import ApiClient
 from hooper.client.errors import ApiError
+from hooper.client.parts import Parts
 
 _SYMLINK, _DIRECTORY, _SPECIAL = 1 << 27, 1 << 31, (1 << 26) | (1 << 25) | (1 << 24) | (1 << 21) | (1 << 19)
 """Bits of Go's file modes, in which the API tells them."""
@@ -92,8 +93,8 @@ def _from_container(client: ApiClient, container: str, path: str, target: str, *
             return 0
         found = json.loads(base64.b64decode(response.headers["x-docker-container-path-stat"]))
         source = Source(path, bool(found["mode"] & _DIRECTORY), rebased)
-        parts = _Parts(response.parts())
-        with tarfile.open(fileobj=parts, mode="r|") as archive:  # type: ignore[call-overload]
+        parts = Parts(response.parts())
+        with tarfile.open(fileobj=parts, mode="r|") as archive:
             _extract(archive, source, _host_target(target), owners=owners)
         return parts.count
     finally:
@@ -162,25 +163,6 @@ def _make_way(destination: str, name: str, *, directory: bool) -> None:
         raise InvalidArgument(f'cannot overwrite directory "{path}" with a non-directory')
     if not there and not directory:
         os.unlink(path)
-
-
-class _Parts:
-    """The pieces of a body as something to read from; `count` is how many bytes came."""
-
-    def __init__(self, parts: Iterator[bytes]) -> None:
-        self._parts, self._left = parts, b""
-        self.count = 0
-
-    def read(self, count: int) -> bytes:
-        """At most `count` bytes; empty at the end."""
-        while len(self._left) < count:
-            part = next(self._parts, None)
-            if part is None:
-                break
-            self._left += part
-            self.count += len(part)
-        data, self._left = self._left[:count], self._left[count:]
-        return data
 
 
 def _stat(client: ApiClient, container: str, path: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import json
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import click
 
@@ -35,11 +36,11 @@ def inspect(session: Session, names: tuple[str, ...], insecure: bool, verbose: b
         raise InvalidArgument("inspect takes a manifest, and before it the list that it is in")
     if len(names) == 2:
         entry = _entry(_read(names[0]), names[1], names[0])
-        print(_shown(_verbose(session, entry) if verbose else entry["Manifest"]))
+        print(_shown(_verbose(entry) if verbose else entry["Manifest"]))
         return
     if (kept := _read(names[0], missing=True)) is not None:
         entries = kept["Entries"]
-        print(_shown([_verbose(session, entry) for entry in entries] if verbose else _index(entries)))
+        print(_shown([_verbose(entry) for entry in entries] if verbose else _index(entries)))
         return
     found = _fetch(session, names[0])
     if verbose:
@@ -107,7 +108,7 @@ def push(session: Session, target: str, insecure: bool, purge: bool) -> None:
     body = {
         "Target": str(Reference.parse(target).with_default_tag()),
         "Entries": [{"Ref": _by_digest(entry), "Platform": entry["Platform"]} for entry in entries],
-        "Oci": all(entry["Descriptor"]["mediaType"].startswith("application/vnd.oci.") for entry in entries),
+        "Oci": all(_is_oci(entry) for entry in entries),
     }
     print(session.client.post("/hooper/images/manifest", body, headers=all_auths())["Digest"])
     if purge:
@@ -167,6 +168,11 @@ def _platform(session: Session, reference: str) -> dict[str, Any]:
     return found[0]
 
 
+def _is_oci(entry: dict[str, Any]) -> bool:
+    kind: str = entry["Descriptor"]["mediaType"]
+    return kind.startswith("application/vnd.oci.")
+
+
 def _by_digest(entry: dict[str, Any]) -> str:
     return f"{Reference.parse(entry['Ref']).name}@{entry['Descriptor']['digest']}"
 
@@ -179,13 +185,13 @@ def _shown(value: Any) -> str:
 
 
 def _index(entries: list[dict[str, Any]]) -> dict[str, Any]:
-    oci = all(entry["Descriptor"]["mediaType"].startswith("application/vnd.oci.") for entry in entries)
+    oci = all(_is_oci(entry) for entry in entries)
     shown = [{**entry["Descriptor"], "platform": entry["Platform"]} for entry in entries]
     return {"schemaVersion": 2, "mediaType": _LIST_KINDS[oci], "manifests": shown}
 
 
-def _verbose(session: Session, entry: dict[str, Any]) -> dict[str, Any]:
-    kind = "OCIManifest" if entry["Descriptor"]["mediaType"].startswith("application/vnd.oci.") else "SchemaV2Manifest"
+def _verbose(entry: dict[str, Any]) -> dict[str, Any]:
+    kind = "OCIManifest" if _is_oci(entry) else "SchemaV2Manifest"
     return {
         "Ref": entry["Ref"],
         "Descriptor": {**entry["Descriptor"], "platform": entry["Platform"]},
@@ -194,7 +200,7 @@ def _verbose(session: Session, entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _all_verbose(session: Session, name: str, found: dict[str, Any]) -> Any:
-    shown = [_verbose(session, entry) for entry in _taken(session, name)]
+    shown = [_verbose(entry) for entry in _taken(session, name)]
     return shown if "manifests" in json.loads(found["Content"]) else shown[0]
 
 
@@ -202,7 +208,8 @@ def _all_verbose(session: Session, name: str, found: dict[str, Any]) -> Any:
 
 
 def _path(target: str) -> Path:
-    name = str(Reference.parse(target).with_default_tag()).replace("/", "_").replace(":", "-")
+    # Quoted, so that a/b and a_b are two files.
+    name = quote(str(Reference.parse(target).with_default_tag()), safe="")
     return Path(config_directory()) / "hooper-manifests" / f"{name}.json"
 
 

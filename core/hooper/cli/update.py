@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from hooper.api.errors import InvalidArgument
-from hooper.cli import values
+from hooper.cli import limit_flags, values
 from hooper.cli.command import command
 from hooper.cli.each import for_each
 from hooper.cli.errors import warn
@@ -18,17 +18,17 @@ from hooper.cli.units import parse_cpus, parse_size
 
 @command("update", "CONTAINER [CONTAINER...]")
 @number("--blkio-weight", help="Block IO (relative weight), between 10 and 1000, or 0 to disable")
-@number("--cpu-period", help="Limit CPU CFS (Completely Fair Scheduler) period")
-@number("--cpu-quota", help="Limit CPU CFS (Completely Fair Scheduler) quota")
+@limit_flags.cpu_period
+@limit_flags.cpu_quota
 @number("--cpu-rt-period", help="Limit the CPU real-time period in microseconds")
 @number("--cpu-rt-runtime", help="Limit the CPU real-time runtime in microseconds")
-@number("-c", "--cpu-shares", help="CPU shares (relative weight)")
+@limit_flags.cpu_shares
 @text("--cpus", help="Number of CPUs", metavar="decimal")
-@text("--cpuset-cpus", help="CPUs in which to allow execution (0-3, 0,1)")
-@text("--cpuset-mems", help="MEMs in which to allow execution (0-3, 0,1)")
-@text("-m", "--memory", help="Memory limit", metavar="bytes")
+@limit_flags.cpuset_cpus
+@limit_flags.cpuset_mems
+@limit_flags.memory
 @text("--memory-reservation", help="Memory soft limit", metavar="bytes")
-@text("--memory-swap", help="Swap limit equal to memory plus swap: -1 to enable unlimited swap", metavar="bytes")
+@limit_flags.memory_swap
 @number("--pids-limit", help="Tune container pids limit (set -1 for unlimited)")
 @text("--restart", help="Restart policy to apply when a container exits")
 @click.argument("containers", nargs=-1, required=True)

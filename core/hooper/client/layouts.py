@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import io
 import json
 import os
 import tarfile
@@ -15,12 +14,23 @@ from pathlib import Path
 from typing import IO, Any
 
 from hooper.api.errors import DataLoss, InvalidArgument, NotFound
-from hooper.api.layout import DIRECTORY, OCI_ARCHIVE, STREAM, Layout
+from hooper.api.layout import (
+    DIRECTORY,
+    INDEX,
+    MARK,
+    MARK_CONTENT,
+    OCI_ARCHIVE,
+    STREAM,
+    TAG_NAME,
+    WHOLE_NAME,
+    Layout,
+    blob_path,
+)
 from hooper.api.reference import is_digest
+from hooper.client.parts import Parts
 
 _BLOCK = 1 << 18
-_INDEX, _MARK = "index.json", "oci-layout"
-_NAMES = ("org.opencontainers.image.ref.name", "io.containerd.image.name")
+_NAMES = (TAG_NAME, WHOLE_NAME)
 _DEPTH = 4
 
 
@@ -39,9 +49,9 @@ def archive_of(layout: Layout) -> Iterator[bytes]:
     root = Path(layout.path)
     index = _index(root)
     if not index["manifests"]:
-        raise NotFound(f"{layout.path} is no OCI layout", f"it has no {_INDEX}", "Give the directory of one.")
+        raise NotFound(f"{layout.path} is no OCI layout", f"it has no {INDEX}", "Give the directory of one.")
     names = sorted({_blob(digest) for digest in _needed(root, index, layout.reference)})
-    for name in (_MARK, _INDEX, *names):
+    for name in (MARK, INDEX, *names):
         path = root / name
         if path.is_file():
             yield from _member(name, path)
@@ -63,7 +73,8 @@ def _member(name: str, path: Path) -> Iterator[bytes]:
 
 
 def _needed(root: Path, index: dict[str, Any], reference: str) -> Iterator[str]:
-    """Digests of all that the wanted images need; of all images if none is called so, so that the daemon complains."""
+    """Digests of all that the wanted images need; of all images if none is called just so: the daemon knows more names,
+    or complains."""
     if is_digest(reference):
         yield from _below(root, reference)
         return
@@ -91,17 +102,17 @@ def _below(root: Path, digest: str, depth: int = 0) -> Iterator[str]:
 def _blob(digest: str) -> str:
     if not is_digest(digest):
         raise InvalidArgument(f'"{digest}" is not a digest', remedy="The layout is damaged.")
-    return "blobs/" + digest.replace(":", "/")
+    return blob_path(digest)
 
 
 def _index(root: Path) -> dict[str, Any]:
     try:
-        found = json.loads((root / _INDEX).read_bytes())
+        found = json.loads((root / INDEX).read_bytes())
         return found if isinstance(found.get("manifests"), list) else {"schemaVersion": 2, "manifests": []}
     except FileNotFoundError:
         return {"schemaVersion": 2, "manifests": []}
     except (ValueError, AttributeError) as error:
-        raise InvalidArgument(f"{root / _INDEX} is damaged", str(error), "Mend or remove it.") from error
+        raise InvalidArgument(f"{root / INDEX} is damaged", str(error), "Mend or remove it.") from error
 
 
 def store(layout: Layout, parts: Iterable[bytes]) -> None:
@@ -112,17 +123,17 @@ def store(layout: Layout, parts: Iterable[bytes]) -> None:
     root = Path(layout.path)
     root.mkdir(parents=True, exist_ok=True)
     index: dict[str, Any] = {"manifests": []}
-    with tarfile.open(fileobj=_Stream(parts), mode="r|") as archive:
+    with tarfile.open(fileobj=Parts(parts), mode="r|") as archive:
         for member in archive:
             file = archive.extractfile(member)
             if file is None:
                 continue
-            if member.name == _INDEX:
+            if member.name == INDEX:
                 index = json.loads(file.read())
             elif member.name.startswith("blobs/"):
                 _take(root, member, file)
-    if not (root / _MARK).exists():
-        _replaced(root / _MARK, [b'{"imageLayoutVersion":"1.0.0"}'])
+    if not (root / MARK).exists():
+        _replaced(root / MARK, [MARK_CONTENT])
     _merge(root, index["manifests"])
 
 
@@ -151,7 +162,7 @@ def _merge(root: Path, entries: list[dict[str, Any]]) -> None:
             names = [(entry.get("annotations") or {}).get(key) for key in _NAMES]
             index["manifests"] = [old for old in index["manifests"] if not _gives_way(old, entry, names)]
             index["manifests"].append(entry)
-        _replaced(root / _INDEX, [json.dumps(index).encode()])
+        _replaced(root / INDEX, [json.dumps(index).encode()])
     finally:
         os.close(lock)
 
@@ -175,17 +186,3 @@ def _replaced(path: Path, parts: Iterable[bytes]) -> None:
         with suppress(FileNotFoundError):
             os.unlink(name)
         raise
-
-
-class _Stream(io.RawIOBase):
-    """Pieces of bytes, as tarfile reads them."""
-
-    def __init__(self, parts: Iterable[bytes]) -> None:
-        super().__init__()
-        self._parts, self._rest = iter(parts), b""
-
-    def read(self, size: int = -1) -> bytes:
-        while len(self._rest) < size and (part := next(self._parts, b"")):
-            self._rest += part
-        found, self._rest = self._rest[:size], self._rest[size:]
-        return found

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 
 from hooper.api.errors import InvalidArgument, Unavailable
 
@@ -99,7 +100,8 @@ class KeyAgent:
     def close(self) -> None:
         """Ends the agent; harmless twice."""
         if self._agent:
-            os.kill(self._agent, signal.SIGTERM)
+            with suppress(ProcessLookupError):  # somebody else has ended it
+                os.kill(self._agent, signal.SIGTERM)
             self._agent = 0
         if self._holder:
             self._holder.communicate()

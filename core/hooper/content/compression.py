@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any, cast
 
 from hooper.api.errors import DataLoss, Unsupported
@@ -51,12 +51,12 @@ def _zlib() -> Any:
 
 
 class _Source:
-    """A descriptor that is read in chunks, with its first bytes looked at before."""
+    """Descriptors that are read in chunks, one after the other, with the first bytes looked at before."""
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
+    def __init__(self, fds: Sequence[int]) -> None:
+        self._fds = list(fds)
         self.start = b""
-        while len(self.start) < 6 and (chunk := os.read(fd, _INPUT)):
+        while len(self.start) < 6 and (chunk := self._next(_INPUT)):
             self.start += chunk
         self._pending = self.start
 
@@ -65,7 +65,14 @@ class _Source:
         if self._pending:
             chunk, self._pending = self._pending[:size], self._pending[size:]
             return chunk
-        return os.read(self._fd, size)
+        return self._next(size)
+
+    def _next(self, size: int) -> bytes:
+        while self._fds:
+            if chunk := os.read(self._fds[0], size):
+                return chunk
+            del self._fds[0]
+        return b""
 
 
 def _damaged(kind: str, why: object) -> DataLoss:
@@ -142,12 +149,13 @@ def _checked(kind: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
         raise _damaged(kind, error) from error
 
 
-def plain_reader(fd: int) -> tuple[str, Read]:
-    """The kind of the stream behind `fd` and a reader of its plain bytes. The caller closes `fd`.
+def plain_reader(*fds: int) -> tuple[str, Read]:
+    """The kind of the stream that `fds` are, one after the other, and a reader of its plain bytes. The caller closes
+    them.
 
     DataLoss, from the reader, if the stream is damaged or cut off.
     """
-    source = _Source(fd)
+    source = _Source(fds)
     kind = kind_of(source.start)
     if kind == "none":
         return kind, lambda: source.read(CHUNK)

@@ -27,10 +27,13 @@ from hooper.content.listing import Row, content_digest, entry_digest, kind_of
 from hooper.content.mounting import enter
 from hooper.content.receiving import too_large
 from hooper.content.trees import remove
+from hooper.content.unpack import write_all
 
 _TREE, _RECORD, _JOURNAL, _ASIDE = b"/tree/", b"/record", b"/journal", b"/aside"
 _PIECE = 5000
 _BLOCK = 1 << 18
+_BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+"""Read before the root is another."""
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -79,7 +82,7 @@ def compare(known: Mapping[bytes, Entry], listed: Sequence[Entry]) -> Plan:
             wanted.append(index)
         else:
             others.append(index)
-    gone = [path for path in known if path not in new or (path in replaced and path in known)]
+    gone = [path for path in known if path not in new or path in replaced]
     return Plan(_topmost(gone), wanted, others)
 
 
@@ -194,9 +197,9 @@ class _Receiving:
         except (FileNotFoundError, msgspec.DecodeError):
             for name in os.listdir(_TREE):
                 remove(_TREE + name)
-            record = _Record(_boot(), [])
+            record = _Record(_BOOT, [])
         self._known = {known.entry.path: known for known in record.known}
-        if record.boot != _boot():
+        if record.boot != _BOOT:
             self._stale = True
             self._forget([path for path, known in self._known.items() if not _is_intact(known)])
         try:
@@ -221,12 +224,11 @@ class _Receiving:
     def _change(self, plan: Plan, listed: list[Entry]) -> None:
         for path in plan.gone:
             remove(_TREE + path)
-        files = dict.fromkeys(plan.wanted)
         directories = [entry for entry in listed if stat.S_ISDIR(entry.mode)]
         for index in plan.others:
             if stat.S_ISDIR(listed[index].mode):
                 _make_directory(listed[index])
-        self._take(files, listed)
+        self._take(plan.wanted, listed)
         for index in plan.others:
             if not stat.S_ISDIR(listed[index].mode):
                 self._make(listed[index])
@@ -238,9 +240,8 @@ class _Receiving:
                 os.chmod(_TREE + entry.path, stat.S_IMODE(entry.mode))
                 os.utime(_TREE + entry.path, ns=(entry.mtime, entry.mtime))
 
-    def _take(self, files: Mapping[int, None] | None = None, listed: Sequence[Entry] = ()) -> None:
-        """Asks for files, and writes them as they come."""
-        wanted = list(files or ())
+    def _take(self, wanted: Sequence[int] = (), listed: Sequence[Entry] = ()) -> None:
+        """Asks for files of the listing, and writes them as they come."""
         for start in range(0, len(wanted), _PIECE):
             self._stream.write(wire.frame(b"W", wanted[start : start + _PIECE]))
         self._stream.write(wire.frame(b"N"))
@@ -273,7 +274,7 @@ class _Receiving:
                         "cannot receive the build context", "the client closed the stream", "Build again."
                     )
                 digest.update(data)
-                _write_all(fd, data)
+                write_all(fd, memoryview(data))
                 left -= len(data)
             _dress(fd, path, entry)
         finally:
@@ -307,7 +308,7 @@ class _Receiving:
             kept = msgspec.structs.replace(entry, ctime=-1) if racy else entry
             known.append(_Known(kept, content))
         self._known = fresh
-        _write(_RECORD, msgspec.msgpack.encode(_Record(_boot(), known)))
+        _write(_RECORD, msgspec.msgpack.encode(_Record(_BOOT, known)))
 
     def _rows(self, listed: Sequence[Entry]) -> list[Row]:
         rows: list[Row] = []
@@ -354,12 +355,6 @@ def _is_intact(known: _Known) -> bool:
         os.close(fd)
 
 
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-
-
 def _read(path: bytes) -> bytes:
     with open(path, "rb") as file:
         return file.read()
@@ -371,10 +366,3 @@ def _write(path: bytes, content: bytes) -> None:
     with open(partial, "wb") as file:
         file.write(content)
     os.replace(partial, path)
-
-
-def _boot() -> str:
-    return _BOOT
-
-
-_BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from hooper.api.errors import HooperError, InvalidArgument, NotFound, Unavailable
+from hooper.api.errors import HooperError, InvalidArgument, NotFound, Unavailable, no_space
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse
@@ -35,12 +35,22 @@ class _Record(msgspec.Struct):
 
 
 def without_secrets(url: str) -> str:
-    """The URL as it may be shown: a password is x's."""
-    parts = urlsplit(url)
-    if parts.password is None:
+    """The URL as it may be shown: a password is x's, and so is the user of a web server who has none: a token.
+
+    InvalidArgument if it is no URL at all.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise InvalidArgument("invalid URL", str(error), "Write https://HOST/PATH") from error
+    user, host = parts.username, parts.netloc.rpartition("@")[2]
+    if parts.password is not None:
+        user = f"{user}:xxxxx"
+    elif user and parts.scheme in ("http", "https"):
+        user = "xxxxx"
+    else:
         return url
-    host = parts.netloc.rpartition("@")[2]
-    return parts._replace(netloc=f"{parts.username}:xxxxx@{host}").geturl()
+    return parts._replace(netloc=f"{user}@{host}").geturl()
 
 
 def fetch(arguments: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
@@ -57,9 +67,9 @@ def fetch(arguments: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
     shown = without_secrets(arguments["url"])
     try:
         new = _get(arguments["url"], shown, place / "new", old, arguments["limit"])
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", None) or str(error) or type(error).__name__
-        raise Unavailable(f"ADD failed: GET {shown}", str(reason), "Check the URL and the network.") from None
+    except (HooperError, OSError, ValueError) as error:
+        (place / "new").unlink(missing_ok=True)
+        raise _failed(error, shown) from None
     found = old if new is None else new
     assert found is not None
     if wanted and found.digest != wanted:
@@ -81,6 +91,15 @@ def fetch(arguments: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
     (place / "record.new").write_bytes(msgspec.msgpack.encode(new))
     os.replace(place / "record.new", place / "record")
     return answer
+
+
+def _failed(error: Exception, shown: str) -> HooperError:
+    if isinstance(error, HooperError):
+        return error
+    reason = getattr(error, "reason", None) or str(error) or type(error).__name__
+    return no_space(error, f"cannot keep {shown}") or Unavailable(
+        f"ADD failed: GET {shown}", str(reason), "Check the URL and the network."
+    )
 
 
 def _old(place: Path, name: str) -> _Record | None:

@@ -15,11 +15,11 @@ _AHEAD = 6
 
 
 class PlainStream:
-    """Reads a descriptor to its end. `read` returns the next plain chunk, b"" at the end."""
+    """Reads descriptors to their end. `read` returns the next plain chunk, b"" at the end."""
 
-    def __init__(self, fd: int, *, hashed: bool = True) -> None:
-        """`hashed`: whether its digest is wanted."""
-        self.kind, self._read_plain = plain_reader(fd)
+    def __init__(self, *fds: int, hashed: bool = True) -> None:
+        """`fds` are one stream, one after the other; `hashed`: whether its digest is wanted."""
+        self.kind, self._read_plain = plain_reader(*fds)
         self.size = 0
         self._hashed = hashed
         self._hash = hashlib.sha256()

@@ -18,13 +18,13 @@ from hooper.content.unpack import Unpacker, write_all
 
 
 def receive_archive(arguments: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
-    """Worker: unpacks the archive `fds[0]`, plain or compressed, at the root of the tree.
+    """Worker: unpacks the archive that `fds` are, one after the other, plain or compressed, at the root of the tree.
 
     `limit`: bytes that its files may have altogether, 0 for any. Returns {rows (`hooper.content.listing.Row`, sorted),
     size (bytes of the archive, uncompressed)}. DataLoss if it is damaged, InvalidArgument if it is too large.
     """
     enter(arguments)
-    stream = PlainStream(fds[0], hashed=False)
+    stream = PlainStream(*fds, hashed=False)
     entries = _Entries(stream.read, arguments["limit"])
     unpacker = _HashingUnpacker(entries)
     unpacker.run()

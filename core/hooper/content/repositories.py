@@ -38,7 +38,7 @@ _PASSED_ON = (
 _OPTIONS = (
     "-c", "core.hooksPath=/dev/null", "-c", "advice.detachedHead=false", "-c", "gc.auto=0",
     "-c", "maintenance.auto=false", "-c", "http.lowSpeedLimit=100", "-c", "http.lowSpeedTime=60",
-    "-c", "init.defaultBranch=main", "-c", "core.fsyncObjectFiles=false",
+    "-c", "init.defaultBranch=main", "-c", "core.fsync=none",
 )  # fmt: skip
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _SHORT = re.compile(r"[0-9a-f]{4,63}")
@@ -89,7 +89,8 @@ class _Git:
     def _fault(self, words: Sequence[str], said: str) -> HooperError:
         what = f"cannot fetch {self.shown}"
         lines = [line.removeprefix("fatal: ").removeprefix("error: ") for line in said.splitlines() if line.strip()]
-        why = next((line for line in lines if "remote:" not in line), f"git {words[0]} failed")
+        told = (line for line in lines if "remote:" not in line and not line.startswith("warning: "))
+        why = next(told, f"git {words[0]} failed")
         if any(text in said for text in _MISSING):
             return NotFound(what, why, "Name a branch, tag or commit that it has.")
         if "transport" in said and "not allowed" in said:
@@ -171,7 +172,7 @@ def _lengthened(git: _Git, ref: str) -> str:
         "+refs/heads/*:refs/heads/*",
         "+refs/tags/*:refs/tags/*",
     )
-    return git.run("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}") or ref
+    return git.run("rev-parse", "--verify", f"{ref}^{{commit}}")
 
 
 # --- its files ----------------------------------------------------------------------------------------

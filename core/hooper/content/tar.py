@@ -375,7 +375,10 @@ class TarReader:
                 raise damaged(entry.offset, "a sparse map is cut off or too long")
             text += block
             if wanted == 1 and (lines or b"\n" in block):
-                wanted = 1 + 2 * _decimal(text.partition(b"\n")[0], entry.offset)
+                count = _decimal(text.partition(b"\n")[0], entry.offset)
+                if count < 0:
+                    raise damaged(entry.offset, "a sparse map has a negative number of segments")
+                wanted = 1 + 2 * count
         return [_decimal(part, entry.offset) for part in text.split(b"\n")[1:wanted]], len(text)
 
     @staticmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,9 @@ import anyio.to_thread
 import msgspec
 
 from hooper.api.errors import DataLoss
+from hooper.api.layout import INDEX, MARK, MARK_CONTENT, TAG_NAME, WHOLE_NAME, blob_path
 from hooper.api.manifests import (
+    DOCKER_LAYER,
     OCI_CONFIG,
     OCI_INDEX,
     OCI_LAYER_TAR,
@@ -26,14 +29,23 @@ from hooper.api.reference import Reference
 from hooper.api.registry import Descriptor, Platform
 from hooper.engine.distribution_push import layer_type
 from hooper.engine.image_store import ImageStore
-from hooper.engine.layers import Layer, LayerStore
+from hooper.engine.layers import Layer, LayerBlob, LayerStore
 from hooper.engine.packing import Packer
 
-LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
-"""Content of the file oci-layout."""
 _BLOCK = 512
 _CHUNK = 1 << 20
 _END = bytes(2 * _BLOCK)
+_OF_ANY_AGE = (DOCKER_LAYER, f"{OCI_LAYER_TAR}+gzip", OCI_LAYER_TAR)
+"""What `docker load` of any age unpacks: zstd is newer."""
+
+
+class Form(Enum):
+    """How layers are written."""
+
+    KEPT = "kept"
+    """As they were pulled or pushed, which costs nothing; a layer that was neither is plain."""
+    PLAIN = "plain"
+    GZIP = "gzip"
 
 
 class Content(NamedTuple):
@@ -64,28 +76,28 @@ class Saver:
             for image_id in wanted:
                 lease.add("blob", image_id)
                 lease.add("layer", self._images.summary(image_id).chain)
-            await self.write((self._stored(*each) for each in wanted.items()), output)
+            await self.write((self._stored(*each) for each in wanted.items()), output, form=Form.KEPT)
         return list(wanted)
 
     async def write(
-        self, contents: Iterable[Content], output: int, *, docker: bool = True, compressed: bool = False
+        self, contents: Iterable[Content], output: int, *, docker: bool = True, form: Form = Form.PLAIN
     ) -> str:
         """Writes images, stored or not, whose layers the caller keeps; the digest of the last manifest.
 
-        `docker`: also what `docker load` of any age reads. `compressed`: layers as a registry has them.
+        `docker`: also what `docker load` of any age reads.
         """
         archive = Archive(output)
         entries: list[dict[str, Any]] = []
         manifests: list[Descriptor] = []
         for content in contents:
-            entry, descriptors = await self._image(archive, content, compressed)
+            entry, descriptors = await self._image(archive, content, form)
             entries.append(entry)
             manifests += descriptors
         index = make_manifest(Index(schema_version=2, media_type=OCI_INDEX, manifests=manifests))
-        await archive.file("index.json", index.content)
+        await archive.file(INDEX, index.content)
         if docker:
             await archive.file("manifest.json", msgspec.json.encode(entries))
-        await archive.file("oci-layout", LAYOUT)
+        await archive.file(MARK, MARK_CONTENT)
         await archive.end_archive()
         return manifests[-1].digest if manifests else ""
 
@@ -111,11 +123,9 @@ class Saver:
                 return [(image_id, tag) for tag, image_id in tagged]
         return [found or self._images.resolve(name)]
 
-    async def _image(
-        self, archive: Archive, content: Content, compressed: bool
-    ) -> tuple[dict[str, Any], list[Descriptor]]:
+    async def _image(self, archive: Archive, content: Content, form: Form) -> tuple[dict[str, Any], list[Descriptor]]:
         """Writes one image's blobs; its part of manifest.json and of index.json."""
-        blobs = [await self._layer(archive, layer, compressed) for layer in content.layers]
+        blobs = [await self._layer(archive, layer, form) for layer in content.layers]
         image_id, image = digest_of(content.config), content.image
         await archive.file(blob_path(image_id), content.config)
         manifest = make_manifest(
@@ -141,15 +151,21 @@ class Saver:
             for note in notes or (None,)
         ]
 
-    async def _layer(self, archive: Archive, layer: Layer, compressed: bool) -> Descriptor:
-        if compressed:
-            blob = await self._packer.blob(layer)
+    async def _layer(self, archive: Archive, layer: Layer, form: Form) -> Descriptor:
+        if blob := await self._packed(layer, form):
             await archive.blob(blob.digest, self._packer.path(blob.digest))
             return Descriptor(layer_type(blob.media_type, docker=False), blob.digest, blob.size)
         if await archive.begin(blob_path(layer.diff_id), layer.size):
             await self._packer.write_tar(layer, archive.output)
             await archive.end(layer.size)
         return Descriptor(OCI_LAYER_TAR, layer.diff_id, layer.size)
+
+    async def _packed(self, layer: Layer, form: Form) -> LayerBlob | None:
+        """The blob to write, or None for a plain tar."""
+        if form is Form.GZIP:
+            return await self._packer.blob(layer)
+        kept = self._layers.blobs(layer.diff_id) if form is Form.KEPT else ()
+        return next((blob for blob in kept if blob.media_type in _OF_ANY_AGE), None)
 
 
 class Archive:
@@ -183,8 +199,7 @@ class Archive:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             if await self.begin(blob_path(digest), size):
-                while chunk := file.read(_CHUNK):
-                    await self.write(chunk)
+                await anyio.to_thread.run_sync(_copy, file.fileno(), self.output, size)
                 await self.end(size)
 
     async def end_archive(self) -> None:
@@ -205,12 +220,23 @@ def _write_all(output: int, data: bytes) -> None:
         while view:
             view = view[os.write(output, view) :]
     except OSError as error:
-        raise DataLoss("the archive was not written to its end", error.strerror or "") from error
+        raise _not_written(error) from error
 
 
-def blob_path(digest: str) -> str:
-    """Where an OCI layout has a blob."""
-    return f"blobs/sha256/{digest.removeprefix('sha256:')}"
+def _copy(source: int, output: int, size: int) -> None:
+    offset = 0
+    try:
+        while offset < size:
+            count = os.sendfile(output, source, offset, min(size - offset, _CHUNK))
+            if not count:
+                raise DataLoss("the archive was not written to its end", "a blob was cut off meanwhile")
+            offset += count
+    except OSError as error:
+        raise _not_written(error) from error
+
+
+def _not_written(error: OSError) -> DataLoss:
+    return DataLoss("the archive was not written to its end", error.strerror or "")
 
 
 def _is_id(name: str) -> bool:
@@ -219,4 +245,4 @@ def _is_id(name: str) -> bool:
 
 
 def _annotations(reference: Reference) -> dict[str, str]:
-    return {"io.containerd.image.name": str(reference), "org.opencontainers.image.ref.name": reference.tag}
+    return {WHOLE_NAME: str(reference), TAG_NAME: reference.tag}

@@ -7,7 +7,7 @@ import stat
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import anyio
@@ -16,8 +16,11 @@ import msgspec
 from hooper.api.driver import Workers
 from hooper.api.engine import ProgressSink
 from hooper.api.errors import InvalidArgument, NotFound
+from hooper.api.layout import INDEX, TAG_NAME, WHOLE_NAME, blob_path
 from hooper.api.manifests import (
+    DOCKER_LAYER,
     OCI_CONFIG,
+    OCI_LAYER_TAR,
     ImageManifest,
     Index,
     check_image,
@@ -27,15 +30,16 @@ from hooper.api.manifests import (
     parse_manifest,
     parse_platform,
 )
-from hooper.api.reference import Reference
+from hooper.api.reference import Reference, is_digest
 from hooper.api.registry import Descriptor, Manifest, Platform
+from hooper.content.compression import kind_of
 from hooper.engine import distribution_progress as tell
 from hooper.engine.image_store import ImageStore
 from hooper.engine.layers import Layer, LayerStore, Lease, chain_ids
 from hooper.engine.packing import Packer
 
 _PLAIN_TAR_MAGIC = b"ustar"
-_NAMES = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
+_COMPRESSED = {"gzip": DOCKER_LAYER, "zstd": f"{OCI_LAYER_TAR}+zstd"}
 
 
 class Spool:
@@ -179,6 +183,7 @@ class Loader:
         if self._layers.blobs(diff_id):
             return
         with spool.layer(name)() as source:
+            blob = blob or _named_by_digest(name, source)
             if blob is not None and blob.digest != diff_id:
                 await self._packer.store(source, blob.digest, blob.size)
                 self._layers.add_blob(blob.digest, blob.media_type, blob.size, diff_id)
@@ -198,6 +203,15 @@ class Loader:
             raise
 
 
+def _named_by_digest(name: str, layer: int) -> Descriptor | None:
+    """What manifest.json does not say of a compressed layer in an archive that is an OCI layout, too."""
+    algorithm, _, hexadecimal = name.removeprefix("blobs/").partition("/")
+    digest, kind = f"{algorithm}:{hexadecimal}", kind_of(os.pread(layer, 6, 0))
+    if kind not in _COMPRESSED or name != blob_path(digest) or not is_digest(digest):
+        return None
+    return Descriptor(_COMPRESSED[kind], digest, os.fstat(layer).st_size)
+
+
 def _is_tar(descriptor: int) -> bool:
     return os.pread(descriptor, 5, 257) == _PLAIN_TAR_MAGIC
 
@@ -210,11 +224,11 @@ def _images_of(spool: Spool) -> list[ArchivedImage]:
             ArchivedImage(spool.read(entry.config), entry.layers, [_tag(text) for text in entry.repo_tags or ()])
             for entry in entries
         ]
-    if "index.json" not in spool:
+    if INDEX not in spool:
         raise InvalidArgument(
             "cannot load the archive", "it has neither manifest.json nor index.json", "For a file system use import."
         )
-    index: Index = spool.json("index.json", Index)
+    index: Index = spool.json(INDEX, Index)
     found: dict[str, ArchivedImage] = {}
     for entry in index.manifests:
         for image in _described(spool, entry, _names(entry)):
@@ -225,17 +239,17 @@ def _images_of(spool: Spool) -> list[ArchivedImage]:
 
 def _described(spool: Spool, entry: Descriptor, tags: list[Reference]) -> list[ArchivedImage]:
     """The images of a manifest, or of all manifests of an index that are there."""
-    content = spool.read(_blob(entry.digest))
+    content = spool.read(blob_path(entry.digest))
     if digest_of(content) != entry.digest:
         raise InvalidArgument("cannot load the archive", f"blob {entry.digest} is damaged")
     parsed = parse_manifest(Manifest(entry, content), entry.digest)
     if isinstance(parsed, Index):
-        present = [child for child in parsed.manifests if _blob(child.digest) in spool and _is_image(child)]
+        present = [child for child in parsed.manifests if blob_path(child.digest) in spool and _is_image(child)]
         return [image for child in present for image in _described(spool, child, tags)]
     assert isinstance(parsed, ImageManifest)
     check_image(parsed, entry.digest)
-    names = [_blob(layer.digest) for layer in parsed.layers]
-    return [ArchivedImage(spool.read(_blob(parsed.config.digest)), names, list(tags), parsed.layers)]
+    names = [blob_path(layer.digest) for layer in parsed.layers]
+    return [ArchivedImage(spool.read(blob_path(parsed.config.digest)), names, list(tags), parsed.layers)]
 
 
 def _for_platform(images: Sequence[ArchivedImage], platform: str) -> Sequence[ArchivedImage]:
@@ -255,7 +269,7 @@ def _is_image(entry: Descriptor) -> bool:
 
 def _names(entry: Descriptor) -> list[Reference]:
     """Docker and containerd write the whole reference in the first annotation; others the tag or all in the second."""
-    for key in _NAMES:
+    for key in (WHOLE_NAME, TAG_NAME):
         text = (entry.annotations or {}).get(key, "")
         if ":" in text or "/" in text:
             return [_tag(text)]
@@ -265,7 +279,3 @@ def _names(entry: Descriptor) -> list[Reference]:
 def _tag(text: str) -> Reference:
     reference = Reference.parse(text)
     return Reference(reference.host, reference.path, reference.tag or "latest")
-
-
-def _blob(digest: str) -> str:
-    return str(PurePosixPath("blobs", *digest.split(":", 1)))

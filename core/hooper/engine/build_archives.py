@@ -5,22 +5,24 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 from hooper.engine.build_files import BuildFiles, SourceEntry
-from hooper.engine.build_kept import TREE, new_place, temporary
+from hooper.engine.build_kept import TREE, new_place
 
 SMALL = 8 << 20
 """Bytes of an archive that is looked at as a whole before it is unpacked."""
 KEPT = 4
 """So many trees are kept, each for the next build of the same context."""
+KEPT_SIZE = 64 << 20
+"""Bytes of the plain archive of a tree that is kept: a small one, compressed, may have any."""
 _PIECE = 1 << 18
 
 
@@ -28,7 +30,7 @@ class Unpacked(NamedTuple):
     """A tree, and all that is in it. `sent` are the bytes of the plain archive."""
 
     place: Path
-    entries: list[SourceEntry]
+    entries: Sequence[SourceEntry]
     sent: int
 
 
@@ -41,21 +43,11 @@ class ReceivedArchives:
 
     @asynccontextmanager
     async def unpacked(self, archive: int, limit: int) -> AsyncIterator[Unpacked]:
-        """The tree of an archive that is read from a pipe, for this use alone. See `BuildFiles.receive`."""
-        head, whole = await _beginning(archive)
-        if whole:
-            async with self._small(head, limit) as found:
-                yield found
-            return
-        async with temporary(self._directory) as place, _joined(head, archive) as joined:
-            entries, size = await self._files.receive(joined, place / TREE, limit)
-            yield Unpacked(place, entries, size)
-
-    @asynccontextmanager
-    async def _small(self, archive: bytes, limit: int) -> AsyncIterator[Unpacked]:
-        key = hashlib.sha256(archive).hexdigest()
-        # Whoever uses a tree has it alone: it may set files aside.
-        found = self._kept.pop(key, None) or await self._unpack(archive, limit)
+        """The tree of an archive that is read from a pipe or a file, for this use alone. See `BuildFiles.receive`."""
+        with os.fdopen(os.memfd_create("context", os.MFD_CLOEXEC), "w+b") as beginning:
+            key = await _begin(archive, beginning)
+            # Whoever uses a tree has it alone: it may set files aside.
+            found = self._kept.pop(key, None) or await self._unpack((beginning.fileno(), archive), limit)
         try:
             yield found
         except BaseException:
@@ -63,21 +55,19 @@ class ReceivedArchives:
                 await _remove(found.place)
             raise
         with anyio.CancelScope(shield=True):
-            await self._keep(key, found)
+            if key and found.sent <= KEPT_SIZE:
+                await self._keep(key, found)
+            else:
+                await _remove(found.place)
 
-    async def _unpack(self, archive: bytes, limit: int) -> Unpacked:
+    async def _unpack(self, archive: Sequence[int], limit: int) -> Unpacked:
         place = new_place(self._directory)
-        memory = os.memfd_create("context", os.MFD_CLOEXEC)
         try:
-            os.write(memory, archive)
-            os.lseek(memory, 0, os.SEEK_SET)
-            entries, size = await self._files.receive(memory, place / TREE, limit)
+            entries, size = await self._files.receive(archive, place / TREE, limit)
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await _remove(place)
             raise
-        finally:
-            os.close(memory)
         return Unpacked(place, entries, size)
 
     async def _keep(self, key: str, found: Unpacked) -> None:
@@ -94,18 +84,23 @@ async def _remove(place: Path) -> None:
     await anyio.to_thread.run_sync(lambda: shutil.rmtree(place, ignore_errors=True))
 
 
-async def _beginning(archive: int) -> tuple[bytes, bool]:
-    """What a pipe or a file has, up to SMALL bytes, and whether that is all."""
+async def _begin(archive: int, beginning: IO[bytes]) -> str:
+    """Moves what a pipe or a file has, a little more than SMALL bytes at most, to the start of another.
+
+    A digest of it, if that is all; "" if there is more.
+    """
+    digest, size = hashlib.sha256(), 0
     os.set_blocking(archive, False)
-    parts: list[bytes] = []
-    size = 0
-    while size <= SMALL:
-        data = await _read(archive)
-        if not data:
-            return b"".join(parts), True
-        parts.append(data)
-        size += len(data)
-    return b"".join(parts), False
+    try:
+        while size <= SMALL and (data := await _read(archive)):
+            digest.update(data)
+            beginning.write(data)
+            size += len(data)
+            await anyio.lowlevel.checkpoint()  # a file never keeps anybody waiting
+    finally:
+        os.set_blocking(archive, True)
+    beginning.seek(0)
+    return digest.hexdigest() if size <= SMALL else ""
 
 
 async def _read(archive: int) -> bytes:
@@ -114,30 +109,3 @@ async def _read(archive: int) -> bytes:
             return os.read(archive, _PIECE)
         except BlockingIOError:
             await anyio.wait_readable(archive)
-
-
-@asynccontextmanager
-async def _joined(head: bytes, archive: int) -> AsyncIterator[int]:
-    """A descriptor that has `head`, and then the rest of the pipe."""
-    ours, theirs = socket.socketpair()
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_pump, head, archive, ours)
-        try:
-            yield theirs.fileno()
-        finally:
-            theirs.close()
-            tasks.cancel_scope.cancel()
-
-
-async def _pump(head: bytes, archive: int, target: socket.socket) -> None:
-    target.setblocking(False)
-    rest = memoryview(head)
-    with target, suppress(BrokenPipeError, ConnectionResetError):
-        while rest:
-            try:
-                rest = rest[target.send(rest) :]
-            except BlockingIOError:
-                await anyio.wait_writable(target)
-            if not rest:
-                rest = memoryview(await _read(archive))
-        target.shutdown(socket.SHUT_WR)

@@ -16,11 +16,12 @@ from hooper.api.build_graph import Node
 from hooper.api.build_session import BuildSession
 from hooper.api.builder import CacheSpec, Progress
 from hooper.api.errors import DataLoss, HooperError, InvalidArgument, NotFound
+from hooper.api.layout import INDEX, MARK, MARK_CONTENT, blob_path
 from hooper.api.manifests import OCI_INDEX, OCI_MANIFEST, ImageManifest, Index, decode_image, digest_of, make_manifest
 from hooper.api.model import Image
 from hooper.api.reference import Reference
 from hooper.api.registry import Credentials, Descriptor, Manifest
-from hooper.engine.archives import LAYOUT, Archive, blob_path
+from hooper.engine.archives import Archive
 from hooper.engine.build_cache_formats import (
     DOCUMENT,
     MODES,
@@ -43,9 +44,12 @@ if TYPE_CHECKING:
     from hooper.engine.archives_load import Spool
     from hooper.engine.images import ImageService
 
-_FROM = {"registry": "ref", "local": ""}
-_TO = {"registry": "ref", "local": "", "inline": ""}
-"""Types, and the attribute that each must have."""
+_FROM = {"registry": ("ref", "mode"), "local": ("src", "mode")}
+_TO = {"registry": ("ref", "mode", "ignore-error"), "local": ("dest", "mode", "ignore-error"), "inline": ("mode",)}
+"""Attributes by type. `ref` must be there; `src` and `dest` concern the client alone. Where `mode` decides nothing it
+may stand, as many write one text for both options."""
+_ALWAYS = {"oci-mediatypes": ("true",), "image-manifest": ("true",), "compression": ("gzip",), "force-compression": ()}
+"""Of BuildKit's attributes of a target those that say how it is written, with the values that hold here; () are any."""
 
 
 def check_caches(sources: Sequence[CacheSpec], targets: Sequence[CacheSpec]) -> None:
@@ -56,15 +60,29 @@ def check_caches(sources: Sequence[CacheSpec], targets: Sequence[CacheSpec]) -> 
                 raise InvalidArgument(
                     f'{option} has no type "{spec.type}"', remedy=f"There are: {', '.join(sorted(known))}."
                 )
-            needed = known[spec.type]
-            if needed and not spec.attrs.get(needed):
-                raise InvalidArgument(
-                    f"{option} type={spec.type} lacks {needed}=", remedy=f"Write type={spec.type},{needed}=NAME."
-                )
-            if needed:
-                Reference.parse(spec.attrs[needed])
+            _check_attributes(option, spec, known[spec.type])
+            if spec.type == "registry":
+                if not spec.attrs.get("ref"):
+                    raise InvalidArgument(f"{option} type=registry lacks ref=", remedy="Write type=registry,ref=NAME.")
+                Reference.parse(spec.attrs["ref"])
             if spec.attrs.get("mode", "min") not in MODES:
                 raise InvalidArgument(f"{option} has no mode={spec.attrs['mode']}", remedy="There are: min, max.")
+
+
+def _check_attributes(option: str, spec: CacheSpec, known: Sequence[str]) -> None:
+    for name, value in spec.attrs.items():
+        if name in known:
+            continue
+        if name not in _ALWAYS or option == "--cache-from":
+            raise InvalidArgument(
+                f'{option} type={spec.type} has no attribute "{name}"', remedy=f"There are: {', '.join(known)}."
+            )
+        if _ALWAYS[name] and value not in _ALWAYS[name]:
+            raise InvalidArgument(
+                f"{option} type={spec.type} cannot have {name}={value}",
+                "a cache is an OCI image with gzip layers",
+                f"Leave it out, or write {name}={_ALWAYS[name][0]}.",
+            )
 
 
 def _shown(spec: CacheSpec) -> str:
@@ -297,8 +315,8 @@ class RemoteCache:
             await archive.blob(blob.digest, self._images.packer.path(blob.digest))
         await archive.file(blob_path(manifest.descriptor.digest), manifest.content)
         index = make_manifest(Index(schema_version=2, media_type=OCI_INDEX, manifests=[manifest.descriptor]))
-        await archive.file("index.json", index.content)
-        await archive.file("oci-layout", LAYOUT)
+        await archive.file(INDEX, index.content)
+        await archive.file(MARK, MARK_CONTENT)
         await archive.end_archive()
 
 
@@ -315,9 +333,9 @@ def _document(spool: Spool) -> bytes:
 
 
 def _manifests(spool: Spool) -> list[str]:
-    if "index.json" not in spool:
+    if INDEX not in spool:
         return []
-    index: Index = spool.json("index.json", Index)
+    index: Index = spool.json(INDEX, Index)
     return [entry.digest for entry in index.manifests]
 
 

@@ -69,16 +69,11 @@ class Contexts:
     @asynccontextmanager
     async def of_archive(self, archive: int) -> AsyncIterator[Received]:
         """A tar, compressed or not. InvalidArgument, DataLoss for one that is none, or that ends too early."""
-        async with self._archives.unpacked(archive, self._limit) as (place, entries, size):
-            aside = Aside(place)
-            tree = Tree.of_directory(
-                place / TREE, self.files, shown="build context", entries=list(entries), discard=aside.take
-            )
-            try:
-                yield Received(place / TREE, tree, files=_count(entries), size=_size(entries), sent=size)
-            finally:
-                with anyio.CancelScope(shield=True):
-                    await aside.put_back()
+        async with (
+            self._archives.unpacked(archive, self._limit) as (place, entries, sent),
+            self._opened(place, "build context", entries) as tree,
+        ):
+            yield Received(place / TREE, tree, files=_count(entries), size=_size(entries), sent=sent)
 
     @asynccontextmanager
     async def of_session(self, session: BuildSession, name: str) -> AsyncIterator[Received]:
@@ -95,21 +90,11 @@ class Contexts:
                     "hooper.content.context_store:receive", arguments, (stream.fileno(),)
                 )  # fmt: skip
                 stream.close()
-                entries, aside = entries_of(found["rows"]), Aside(place)
-                tree = Tree.of_directory(
-                    place / TREE,
-                    self.files,
-                    shown=f"context {name}" if name else "build context",
-                    entries=entries,
-                    discard=aside.take,
-                )
-                try:
+                entries = entries_of(found["rows"])
+                async with self._opened(place, f"context {name}" if name else "build context", entries) as tree:
                     yield Received(
                         place / TREE, tree, files=_count(entries), size=found["size"], sent=found["sent"]
                     )  # fmt: skip
-                finally:
-                    with anyio.CancelScope(shield=True):
-                        await aside.put_back()
 
     @asynccontextmanager
     async def of_url(self, url: str) -> AsyncIterator[Received]:

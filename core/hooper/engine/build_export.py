@@ -25,7 +25,7 @@ from hooper.api.manifests import host_architecture
 from hooper.api.model import Image
 from hooper.api.reference import Reference
 from hooper.api.registry import Manifest
-from hooper.engine.archives import Content
+from hooper.engine.archives import Content, Form
 from hooper.engine.build_layers import BuildLayers
 
 if TYPE_CHECKING:
@@ -192,10 +192,8 @@ class Exporter:
             references,
             _annotations(output, request),
         )
-        compressed = output.attrs.get("compression") == "gzip"
-        digest = await self._images.saver.write(
-            [content], descriptor, docker=output.type == "docker", compressed=compressed
-        )
+        form = Form.GZIP if output.attrs.get("compression") == "gzip" else Form.PLAIN
+        digest = await self._images.saver.write([content], descriptor, docker=output.type == "docker", form=form)
         names = tuple(reference.familiar for reference in references)
         return Exported(type=output.type, names=names, digest=digest, at=time.time_ns())
 

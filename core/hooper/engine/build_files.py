@@ -78,12 +78,13 @@ class BuildFiles:
     async def _call(self, function: str, arguments: dict[str, Any], fds: Sequence[int] = ()) -> Any:
         return await self._workers.run(f"hooper.content.files:{function}", arguments, fds)
 
-    async def receive(self, archive: int, directory: Path, limit: int = 0) -> tuple[list[SourceEntry], int]:
+    async def receive(self, archive: Sequence[int], directory: Path, limit: int = 0) -> tuple[list[SourceEntry], int]:
         """Unpacks a tar, compressed or not, into a directory: all that is in it then, and the bytes of the tar.
 
-        `limit`: bytes that it may have, 0 for any. DataLoss if it is damaged; InvalidArgument if it is too large.
+        `archive` are descriptors that block, read one after the other; `limit`: bytes that it may have, 0 for any.
+        DataLoss if it is damaged; InvalidArgument if it is too large.
         """
-        found = await self._call("receive_archive", {**root_of(directory), "limit": limit}, (archive,))
+        found = await self._call("receive_archive", {**root_of(directory), "limit": limit}, archive)
         return entries_of(found["rows"]), int(found["size"])
 
     async def is_archive(self, file: Path) -> bool:

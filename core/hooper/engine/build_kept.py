@@ -92,9 +92,9 @@ class KeptTrees:
         usage = await self._workers.run("hooper.content.trees:usage", {"path": str(place)})
         try:
             last_used = place.stat().st_mtime
-            about = msgspec.json.decode((place / _ABOUT).read_bytes(), type=_About)
-        except (FileNotFoundError, msgspec.DecodeError):
-            about, last_used = _About(), 0.0
+        except FileNotFoundError:  # it was removed meanwhile
+            return None
+        about = _about(place)
         return CachedStep(
             key=key,
             description=about.name,
@@ -116,6 +116,13 @@ class KeptTrees:
         gone = self._directory / f".gone-{secrets.token_hex(8)}"
         os.rename(place, gone)
         await self._workers.run("hooper.content.trees:remove_tree", {"path": str(gone)})
+
+
+def _about(place: Path) -> _About:
+    try:
+        return msgspec.json.decode((place / _ABOUT).read_bytes(), type=_About)
+    except (FileNotFoundError, msgspec.DecodeError):  # the host has crashed before it was on the disk
+        return _About()
 
 
 def new_place(above: Path) -> Path:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import msgspec
 
 from hooper.api.build_graph import BindMount, CacheMount, Node, Run, RunMount, SecretMount, SshMount, TmpfsMount
 from hooper.api.build_session import BuildSession
@@ -238,8 +237,9 @@ def missing(path: str, why: str) -> InvalidArgument:
 
 async def copy(core: Core, place: Place, path: str, target: Path, *, directory: bool = False) -> None:
     """Copies what a place has at `path` to `target`, which is not there yet."""
-    root = {"root": str(place)} if isinstance(place, Path) else {"mounts": msgspec.to_builtins(list(place))}
-    arguments = {**root, "path": path, "target": str(target), "directory": directory}
+    from hooper.engine.build_files import root_of
+
+    arguments = {**root_of(place), "path": path, "target": str(target), "directory": directory}
     await core.workers.run("hooper.engine.build_mounts:copy_out", arguments)
 
 

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -186,19 +186,9 @@ class BuildRunner:
         return HostConfig(
             network_mode="bridge" if mode in ("", "default") else mode,
             extra_hosts=[*request.extra_hosts, *_own_name(run, mode)],
-            memory=request.memory,
-            memory_swap=request.memory_swap,
-            cpu_shares=request.cpu_shares,
-            cpu_quota=request.cpu_quota,
-            cpu_period=request.cpu_period,
-            cpuset_cpus=request.cpuset_cpus,
-            cpuset_mems=request.cpuset_mems,
-            cgroup_parent=request.cgroup_parent,
-            shm_size=request.shm_size or spec.DEFAULT_SHM_SIZE,
-            ulimits=request.ulimits,
-            security_opt=request.security_opt,
             privileged=run.insecure,
             cgroupns_mode="host" if bare else "private",
+            **_settings(request),
         )
 
     async def _sandbox_mode(self, mode: str) -> SandboxMode:
@@ -223,6 +213,29 @@ class BuildRunner:
 
         container.host_config, warnings = limits.settled(container.host_config, abilities(layout()))
         return warnings
+
+
+def check_settings(request: BuildRequest) -> None:
+    """InvalidArgument for limits and options that no command could run with: a build without any would not notice."""
+    host = HostConfig(extra_hosts=request.extra_hosts, **_settings(request))
+    check_config(Container(id="", name="build", created="", config=ContainerConfig(), host_config=host))
+
+
+def _settings(request: BuildRequest) -> dict[str, Any]:
+    """What holds for all commands of a build."""
+    return {
+        "memory": request.memory,
+        "memory_swap": request.memory_swap,
+        "cpu_shares": request.cpu_shares,
+        "cpu_quota": request.cpu_quota,
+        "cpu_period": request.cpu_period,
+        "cpuset_cpus": request.cpuset_cpus,
+        "cpuset_mems": request.cpuset_mems,
+        "cgroup_parent": request.cgroup_parent,
+        "shm_size": request.shm_size or spec.DEFAULT_SHM_SIZE,
+        "ulimits": request.ulimits,
+        "security_opt": request.security_opt,
+    }
 
 
 def environment(run: Run) -> list[str]:

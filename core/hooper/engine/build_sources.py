@@ -269,11 +269,7 @@ def _indexed(entries: Sequence[SourceEntry], patterns: Patterns) -> tuple[_Index
     taken = {entry.path for entry in entries if patterns.matches(entry.path)}
     if not taken:
         return _Index(entries), []
-    left = []
-    for entry in entries:
-        if entry.path not in taken:
-            left.append(entry)
-    needed = {path for entry in left for path in _above(entry.path)}
+    needed = {path for entry in entries if entry.path not in taken for path in _above(entry.path)}
     left = [entry for entry in entries if entry.path not in taken or entry.path in needed]
     staying = {entry.path for entry in left}
     gone = [

@@ -19,6 +19,7 @@ from hooper.api.builder import Builder, BuildRequest, BuildWarning, Progress
 from hooper.api.driver import Workers
 from hooper.api.engine import BuildContext, BuildOutcome, Builds, Filters, Pruned
 from hooper.api.errors import InvalidArgument
+from hooper.api.manifests import parse_platform
 from hooper.api.reference import Reference
 from hooper.api.storage import StorageDriver
 from hooper.engine.build_cache import BuildCache
@@ -29,6 +30,7 @@ from hooper.engine.build_export import check_outputs
 from hooper.engine.build_layers import BuildLayers
 from hooper.engine.build_operations import Runner
 from hooper.engine.build_run import BuildRun, Workshop
+from hooper.engine.build_runner import check_settings
 from hooper.engine.build_services import PlanServices, Trees
 from hooper.engine.layers import KeyedLocks
 from hooper.engine.solver import Flights
@@ -89,6 +91,8 @@ class BuildService(Builds):
         request = msgspec.structs.replace(request, tags=[_tag(text) for text in request.tags])
         check_outputs(request.outputs, request.tags)
         check_caches(request.cache_from, request.cache_to)
+        _check_system(request)
+        check_settings(request)
         request = _with_recipe(request, context)
         builder = await self._builder_for(request)
         async with self._workspace(context, session) as (layers, trees):
@@ -163,6 +167,17 @@ def _with_recipe(request: BuildRequest, context: BuildContext | None) -> BuildRe
     if not isinstance(context, Received) or not context.recipe_default:
         return request
     return msgspec.structs.replace(request, recipe=context.recipe_default)
+
+
+def _check_system(request: BuildRequest) -> None:
+    """InvalidArgument for an image of another system; files for one can be made, by a compiler that runs here."""
+    images = not request.outputs or any(output.type not in ("local", "tar") for output in request.outputs)
+    if images and parse_platform(request.platform).os != "linux":
+        raise InvalidArgument(
+            f"cannot make an image for {request.platform}",
+            "this engine has Linux images alone",
+            "Write linux/ARCHITECTURE, or take the files of the build: --output DIRECTORY.",
+        )
 
 
 def _tag(text: str) -> str:

@@ -34,6 +34,7 @@ from hooper.engine.events import EventService
 from hooper.engine.gc import Collector
 from hooper.engine.images import ImageService
 from hooper.engine.init_layer import InitLayers
+from hooper.engine.launch import USUAL_NETNS
 from hooper.engine.name_service import NameService
 from hooper.engine.networks import NetworkService
 from hooper.engine.short_names import ShortNames
@@ -188,7 +189,7 @@ async def _launcher(selector: Selector, host: HostInfo, log: Any) -> AsyncIterat
     backends = selector.declared(Kind.ISOLATION)
     loggers = selector.declared(Kind.LOG)
     default_logger, _ = await selector.choose(Kind.LOG)
-    launcher = Launcher(backends, loggers, host, log, default_logger.spec.name)
+    launcher = Launcher(backends, loggers, host, log, default_logger.spec.name, USUAL_NETNS)
     # Its start takes as long as all the rest of the daemon's: at the same time, and its outcome is awaited later.
     starting = asyncio.ensure_future(launcher.start())
     starting.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -279,9 +280,7 @@ async def _assemble(
 async def _set_gate(images: ImageService, selector: Selector, log: Any) -> None:
     from hooper.engine.policy import open_gate
 
-    images.gate = images.puller.gate = images.pusher.gate = await open_gate(
-        selector, images.store, images.registry_for, log
-    )
+    images.guard(await open_gate(selector, images.store, images.registry_for, log))
 
 
 def _verifier(selector: Selector) -> Callable[[], Awaitable[ImagePolicy]]:

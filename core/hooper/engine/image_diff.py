@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import anyio.to_thread
 import msgspec
 
 from hooper.api.image_places import Difference, FileChange
@@ -32,7 +33,8 @@ async def difference(images: ImageService, first: str, second: str) -> Differenc
         touched = sorted({path for layer in (*before, *after) for path in layer["entries"]})
         deleted = any(layer["gone"] or layer["opaque"] for layer in (*before, *after))
         below = _applied({}, await _above(images, left[:shared], touched)) if touched or deleted else {}
-    files = list(_changes(_applied(below, before), _applied(below, after)))
+    # Of a large image that is work for a second, which the event loop has not.
+    files = await anyio.to_thread.run_sync(_between, below, before, after)
     return Difference(one.id, two.id, shared, list(_config(one, two)), files)
 
 
@@ -57,25 +59,33 @@ async def _above(
     return found
 
 
+def _between(below: Listed, before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]]) -> list[FileChange]:
+    return list(_changes(_applied(below, before), _applied(below, after)))
+
+
 def _applied(below: Listed, layers: Sequence[dict[str, Any]]) -> Listed:
     files = dict(below)
     for layer in layers:
-        for path in layer["opaque"]:
-            _remove_below(files, path)
-        for path in layer["gone"]:
-            files.pop(path, None)
-            _remove_below(files, path)
-        for path, entry in layer["entries"].items():
-            if entry[1] != "directory" and path in files and files[path][1] == "directory":
-                _remove_below(files, path)
-            files[path] = tuple(entry)
+        gone, entries = set(layer["gone"]), layer["entries"]
+        emptied = {*gone, *layer["opaque"]}
+        emptied |= {path for path, entry in entries.items() if entry[1] != "directory" and _is_directory(files, path)}
+        if emptied:
+            files = {
+                path: entry for path, entry in files.items() if path not in gone and emptied.isdisjoint(_parents(path))
+            }
+        files |= {path: tuple(entry) for path, entry in entries.items()}
     return files
 
 
-def _remove_below(files: Listed, path: str) -> None:
-    start = f"{path}/" if path else ""
-    for name in [name for name in files if name.startswith(start) and name != path]:
-        del files[name]
+def _is_directory(files: Listed, path: str) -> bool:
+    return path in files and files[path][1] == "directory"
+
+
+def _parents(path: str) -> Iterator[str]:
+    """The directories that a path is in; the topmost is ""."""
+    while path:
+        path = path.rpartition("/")[0]
+        yield path
 
 
 def _changes(before: Listed, after: Listed) -> Iterator[FileChange]:

@@ -21,21 +21,20 @@ from hooper.api.manifests import (
     OCI_INDEX,
     ImageManifest,
     Index,
-    decode_image,
     make_manifest,
     parse_manifest,
     parse_platform,
 )
 from hooper.api.reference import Reference, is_digest
-from hooper.api.registry import Credentials, Descriptor, Manifest, Platform, RegistryClient, RegistryDriver
+from hooper.api.registry import Credentials, Descriptor, Manifest, RegistryClient, RegistryDriver
 from hooper.engine import distribution_progress as tell
 from hooper.engine.image_copy import Copier, Origin, Side, Stored
+from hooper.engine.images import remote_platform
 
 if TYPE_CHECKING:
     from hooper.engine.images import ImageService
 
 _CHUNK = 1 << 20
-_CONFIG_MAX = 16 << 20
 
 
 async def _quiet(message: dict[str, object]) -> None:
@@ -148,15 +147,8 @@ class PlaceService(ImagePlaces):
             if (side.host, side.repository) != (end.host, end.repository):
                 brought = await Copier(side, end, _quiet).bring(manifest, entry.ref)
                 await end.client.push_manifest(end.repository, manifest.descriptor.digest, brought)
-            platform = entry.platform or await self._platform_of(side, parsed, entry.ref)
+            platform = entry.platform or await remote_platform(side.client, side.repository, parsed.config, entry.ref)
         return Descriptor(parsed.media_type, *_shape(manifest), platform=platform)
-
-    async def _platform_of(self, side: Side, manifest: ImageManifest, shown: str) -> Platform | None:
-        if manifest.config.size > _CONFIG_MAX:
-            return None
-        async with side.client.fetch(side.repository, manifest.config) as chunks:
-            image = decode_image(b"".join([chunk async for chunk in chunks]), shown)
-        return Platform(os=image.os, architecture=image.architecture, variant=image.variant)
 
     def temporary(self) -> AbstractContextManager[int]:
         return self._images.packer.temporary()
@@ -245,14 +237,11 @@ def _shape(manifest: Manifest) -> tuple[str, int]:
 def _pour(source: int, file: Path) -> None:
     """Writes all that comes from a descriptor to a new file."""
     with file.open("xb", buffering=0) as target:
-        while chunk := os.read(source, _CHUNK):
-            rest = memoryview(chunk)
-            while rest:
-                rest = rest[target.write(rest) :]
+        _pour_on(source, target.fileno())
 
 
 def _pour_on(source: int, output: int) -> None:
-    """Writes all of a file to a descriptor. BrokenPipeError if nobody reads."""
+    """Writes all that is left to read on to another descriptor. BrokenPipeError if nobody reads."""
     while chunk := os.read(source, _CHUNK):
         rest = memoryview(chunk)
         while rest:

@@ -12,18 +12,19 @@ import msgspec
 
 from hooper.api.driver import Workers
 from hooper.api.engine import Deleted, Filters, Images, ProgressSink, Pruned, Variant
-from hooper.api.errors import Conflict, HooperError, InvalidArgument, Unsupported
+from hooper.api.errors import Conflict, DataLoss, HooperError, InvalidArgument, Unsupported
 from hooper.api.manifests import (
     OCI_CONFIG,
     Index,
     decode_image,
+    digest_of,
     host_architecture,
     parse_manifest,
     parse_platform,
 )
 from hooper.api.model import History, Image, ImageSummary
 from hooper.api.reference import Reference
-from hooper.api.registry import Credentials, Descriptor, Platform, SearchResult
+from hooper.api.registry import Credentials, Descriptor, Platform, RegistryClient, SearchResult
 from hooper.api.storage import StorageDriver
 from hooper.engine import clock, filters, image_filters, searching
 from hooper.engine.archives import Saver
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from hooper.content.store import ContentStore
     from hooper.engine.policy import PolicyGate
 
+_CONFIG_MAX = 16 << 20
 Emit = Callable[[str, str, str, Mapping[str, str]], None]
 """Publishes an event: type, action, id, attributes."""
 
@@ -81,7 +83,7 @@ class ImageService(Images):
         self.loader = Loader(self.store, self.layers, self.packer, workers, scratch)
         self._remover = Remover(self.store, self.collector.collect, self._users, self.tell)
         self.gate: PolicyGate | None = None
-        """Asked before an image is used; None: there are no image policies."""
+        """Asked before an image is used; None: there are no image policies. Set by `guard`."""
         self.policy_verifier: Callable[[], Awaitable[ImagePolicy]] | None = None
 
     def _users(self, image_id: str) -> Sequence[User]:
@@ -189,16 +191,18 @@ class ImageService(Images):
         self, reference: str, credentials: Credentials | None = None
     ) -> tuple[Descriptor, Sequence[Any]]:
         parsed = Reference.parse(reference).with_default_tag()
-        async with (await self.registry_for(parsed.host)).connect(parsed.host, credentials) as client:
+        async with self.puller.connected(parsed, credentials) as client:
             top = await client.resolve(parsed.path, parsed.digest or parsed.tag)
             content = parse_manifest(top, parsed.familiar)
             if isinstance(content, Index):
                 return top.descriptor, [entry.platform for entry in content.manifests if entry.platform]
-            async with client.fetch(parsed.path, content.config) as chunks:
-                image = decode_image(b"".join([chunk async for chunk in chunks]), parsed.familiar)
-        return top.descriptor, [Platform(os=image.os, architecture=image.architecture, variant=image.variant)]
+            return top.descriptor, [await remote_platform(client, parsed.path, content.config, parsed.familiar)]
 
     # --- policies -------------------------------------------------------------------------------------
+
+    def guard(self, gate: PolicyGate) -> None:
+        """Has the policies asked wherever an image comes in, goes out or is used."""
+        self.gate = self.puller.gate = self.pusher.gate = gate
 
     async def verify(
         self,
@@ -368,3 +372,15 @@ class ImageService(Images):
                 self.store.tag(reference, image_id)
                 self.tell("tag", image_id, reference.familiar)
         return image_id
+
+
+async def remote_platform(client: RegistryClient, repository: str, config: Descriptor, shown: str) -> Platform:
+    """What an image in a registry is for, by its configuration. DataLoss if that is too large, or is another one."""
+    if config.size > _CONFIG_MAX:
+        raise DataLoss(f"the configuration of {shown} is larger than {_CONFIG_MAX} bytes")
+    async with client.fetch(repository, config) as chunks:
+        content = b"".join([chunk async for chunk in chunks])
+    if digest_of(content) != config.digest:
+        raise DataLoss(f"the configuration of {shown} is damaged", f"wanted {config.digest}")
+    image = decode_image(content, shown)
+    return Platform(os=image.os, architecture=image.architecture, variant=image.variant)

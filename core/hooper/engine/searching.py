@@ -21,18 +21,19 @@ async def search(
     registry_for: Callable[[str], Awaitable[RegistryDriver]],
     places: Sequence[str],
 ) -> Sequence[SearchResult]:
-    """In the registry that the term begins with, else in all that short names are looked for in. The error of the last
-    one if none answers."""
+    """In the registry that the term begins with, else in all that short names are looked for in; the error of the last
+    one that fails if nothing is found. The credentials are for that registry, or Docker Hub, and go to no other."""
     if not 1 <= limit <= _MOST:
         raise InvalidArgument(f"limit {limit} is outside the range of [1, {_MOST}]")
     wanted = _Wanted(filters)
     host, words = _split(term)
+    given = host or DEFAULT_HOST
     hosts = [host] if host else list(dict.fromkeys(place.partition("/")[0] for place in places)) or [DEFAULT_HOST]
     found: list[SearchResult] = []
     failure: HooperError | None = None
     for each in hosts:
         try:
-            async with (await registry_for(each)).connect(each, credentials if each == hosts[0] else None) as client:
+            async with (await registry_for(each)).connect(each, credentials if each == given else None) as client:
                 found += [_named(each, one) for one in await client.search(words, limit)]
         except HooperError as error:
             failure = error

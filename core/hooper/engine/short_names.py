@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 
 from hooper.api.errors import HooperError, InvalidArgument, NotFound, Unauthorized, Unavailable
-from hooper.api.reference import DEFAULT_HOST, Reference
+from hooper.api.reference import DEFAULT_HOST, Reference, registry_of
 
 FIRST, UNIQUE = "first", "unique"
 
@@ -13,15 +13,10 @@ FIRST, UNIQUE = "first", "unique"
 def candidates(text: str, places: Sequence[str]) -> list[Reference]:
     """What `text` may mean, in order of the places (HOST[:PORT][/PREFIX]); one with a registry means itself alone."""
     given = Reference.parse(text)
-    if not places or _names_a_registry(text):
+    if not places or registry_of(text):
         return [given]
     found = [Reference.parse(f"{place.strip('/')}/{text}") for place in places]
     return [_in_library(one) for one in found]
-
-
-def _names_a_registry(text: str) -> bool:
-    first, slash, _ = text.partition("/")
-    return bool(slash) and (any(c in first for c in ".:") or first == "localhost" or first != first.lower())
 
 
 def _in_library(reference: Reference) -> Reference:
@@ -46,7 +41,7 @@ class ShortNames:
         else's. InvalidArgument if several have it and that is not wanted; NotFound or Unauthorized if none has it.
         """
         possible = candidates(text, self.places)
-        if len(possible) == 1 and (self._mode == FIRST or not self.places or _names_a_registry(text)):
+        if len(possible) == 1 and (self._mode == FIRST or not self.places or registry_of(text)):
             return possible[0]
         having: list[Reference] = []
         failures: list[HooperError] = []

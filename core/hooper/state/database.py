@@ -113,7 +113,7 @@ class Database:
 
     def checkpoint(self) -> None:
         """Makes all commits so far survive a crash of the host."""
-        self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        self._changed(lambda: self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)"))
 
     def close(self) -> None:
         self._connection.close()

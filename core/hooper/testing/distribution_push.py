@@ -228,10 +228,12 @@ class ManifestPushTests(Base):
         kind = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
         layer = descriptor(os.urandom(10), kind, urls=["https://elsewhere.example/layer"])
         repository.push_manifest(repository.image(layers=[layer]), "v1")
+        assert repository.get("manifests/v1").json()["layers"] == [layer]
 
     def test_end_7_no_layers(self, repository: Repository) -> None:
         """The list of blobs MAY be empty."""
         repository.push_manifest(repository.image(layers=[]), "v1")
+        assert repository.get("manifests/v1").json()["layers"] == []
 
     def test_end_7_an_index(self, repository: Repository) -> None:
         """An image index names manifests."""

@@ -209,7 +209,7 @@ def _platform(query: Query) -> str:
     try:
         parse_platform(text)
     except InvalidArgument as error:
-        raise _wrong("platform", text, error.what, error.remedy) from None
+        raise _wrong("platform", text, error.why or error.what, error.remedy) from None
     return text.lower()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import anyio
 import msgspec
 
 from hooper.api.builder import Builder, BuildRequest, BuildServices, BuildWarning, Plan
@@ -27,25 +28,18 @@ class DockerfileBuilder(Builder):
         """See Builder."""
         work = await _Work.begin(request, services)
         needed = await work.planner.resolve()
-        warnings = work.warnings(needed)
-        plan = work.planner.plan(needed, warnings)
-        if refusal := checks.refusal(work.recipe, warnings, request.build_args):
-            raise refusal
-        return msgspec.structs.replace(plan, source_date_epoch=work.arguments.epoch)
+        return await anyio.to_thread.run_sync(work.plan, needed)
 
     async def check(self, request: BuildRequest, services: BuildServices) -> Sequence[BuildWarning]:
         """See Builder. Without a target all stages are checked. Mistakes that only a build would find are found too,
         if the images are here."""
         work = await _Work.begin(request, services)
         stages, complete = await work.planner.survey()
-        warnings = work.warnings(stages)
-        if complete:
-            work.planner.plan(stages, warnings)
-        return warnings
+        return await anyio.to_thread.run_sync(work.check, stages, complete)
 
 
 class _Work:
-    """A recipe that has been read."""
+    """A recipe that has been read. What grows with its length is for a thread: nobody else is to wait for that."""
 
     def __init__(
         self, recipe: ins.Recipe, request: BuildRequest, services: BuildServices, ignored: Sequence[str]
@@ -62,11 +56,25 @@ class _Work:
     @classmethod
     async def begin(cls, request: BuildRequest, services: BuildServices) -> _Work:
         file, content = await _content(request, services)
-        recipe = parse(content, file)
+        recipe = await anyio.to_thread.run_sync(parse, content, file)
         ignored = await read_ignore_file(services, (f"{file}{IGNORE_FILE}", IGNORE_FILE))
         return cls(recipe, request, services, ignored)
 
-    def warnings(self, stages: Sequence[Stage]) -> list[BuildWarning]:
+    def plan(self, needed: Sequence[Stage]) -> Plan:
+        warnings = self._warnings(needed)
+        plan = self.planner.plan(needed, warnings)
+        if refusal := checks.refusal(self.recipe, warnings, self._request.build_args):
+            raise refusal
+        return msgspec.structs.replace(plan, source_date_epoch=self.arguments.epoch)
+
+    def check(self, stages: Sequence[Stage], complete: bool) -> list[BuildWarning]:
+        """`complete`: all images are here, so that mistakes that only a build would find are found."""
+        warnings = self._warnings(stages)
+        if complete:
+            self.planner.plan(stages, warnings)
+        return warnings
+
+    def _warnings(self, stages: Sequence[Stage]) -> list[BuildWarning]:
         patterns = Patterns(self._ignored)
         sure = self._ignored and not any(pattern.startswith("!") for pattern in self._ignored)
         known = Known(

@@ -25,6 +25,8 @@ _WITHOUT_PAGE = ("InvalidBaseImagePlatform",)
 _PAGES = "https://docs.docker.com/go/dockerfile/rule/"
 _SIMILAR = 3
 """Letters to change, add or leave out at which two names are no longer similar."""
+_LONGEST = 100
+"""Letters of a name that is looked for: a longer one is like none."""
 
 
 @dataclass(frozen=True)
@@ -103,16 +105,10 @@ def page_of(rule: str) -> str:
     return "" if rule in _WITHOUT_PAGE else f"{_PAGES}{words.lower()}/"
 
 
-def did_you_mean(name: str, known: Iterable[str], sign: str = "") -> str:
-    """ " (did you mean NAME?)", or "" if no name is similar."""
-    near = similar(name, known)
-    return f" (did you mean {sign}{near}?)" if near else ""
-
-
 def similar(name: str, known: Iterable[str]) -> str:
     """The known name that is most like this one, "" if none is."""
     best, least = "", _SIMILAR
-    for other in known:
+    for other in known if len(name) <= _LONGEST else ():
         distance = _distance(name, other, least)
         if other != name and distance < least:
             best, least = other, distance

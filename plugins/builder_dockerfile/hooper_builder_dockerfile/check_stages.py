@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from hooper.api.errors import InvalidArgument
+from hooper.api.manifests import parse_platform
 from hooper.api.reference import Reference
 from hooper_builder_dockerfile import instructions as ins
-from hooper_builder_dockerfile.check_rules import Reporter, did_you_mean, similar
+from hooper_builder_dockerfile.arguments import NO_VARIABLES
+from hooper_builder_dockerfile.check_rules import Reporter, similar
 from hooper_builder_dockerfile.faults import Fault
+from hooper_builder_dockerfile.scope import DEFAULT_PATH
 from hooper_builder_dockerfile.words import Expansion, Lookup, document_expansion, expansion
 
 PREDEFINED = (
@@ -20,24 +23,18 @@ PREDEFINED = (
 )
 """Arguments that exist without an ARG, before the first FROM and in FROM."""
 
-_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+_ENVIRONMENT = {"PATH": DEFAULT_PATH}
 _LIKELY = {
     f"{side}{name}": value
     for side in ("BUILD", "TARGET")
     for name, value in (("PLATFORM", "linux/amd64"), ("OS", "linux"), ("ARCH", "amd64"))
 }
-_NO_VARIABLES = ("BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE")
 _SECRET = re.compile(
     r"(?:_|^)(?:apikey|auth|credentials?|key|password|pword|passwd|secret|token)(?:_|$)", re.IGNORECASE
 )
 _NO_SECRET = re.compile(r"(?:_|^)(?:public|file|version)(?:_|$)", re.IGNORECASE)
-_SYSTEMS = ("linux", "windows", "darwin", "freebsd", "wasip1", "wasi", "js", "plan9", "solaris", "aix", "android")
-_MACHINES = {
-    "amd64": "amd64", "x86_64": "amd64", "x86-64": "amd64", "arm64": "arm64", "aarch64": "arm64", "arm": "arm",
-    "armhf": "arm", "armel": "arm", "386": "386", "i386": "386", "riscv64": "riscv64", "ppc64le": "ppc64le",
-    "ppc64": "ppc64", "s390x": "s390x", "mips64le": "mips64le", "mips64": "mips64", "loong64": "loong64",
-    "wasm": "wasm",
-}  # fmt: skip
+_SOUGHT = 100
+"""How often a similar name is looked for: without end, time would grow with the square of a recipe's length."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,13 +90,20 @@ class _Checker:
         self._recipe, self._known, self._warn = recipe, known, reporter.warn
         self._globals = {name: known.predefined.get(name, _LIKELY.get(name, "")) for name in PREDEFINED}
         self._defaults = dict(self._globals)
-        self._names = set(PREDEFINED)
+        self._names = dict.fromkeys(PREDEFINED)
+        """Of arguments before the first FROM, in order."""
         self._stages: list[_Stage] = []
+        self._by_name: dict[str, _Stage] = {}
+        """The latest of each name."""
+        self._sought = 0
 
     def check(self) -> None:
         for step in self._recipe.instructions:
             if isinstance(step, ins.From):
-                self._stages.append(self._begin(step))
+                stage = self._begin(step)
+                self._stages.append(stage)
+                if stage.name:
+                    self._by_name[stage.name] = stage
             elif not self._stages:
                 if isinstance(step, ins.Arg):
                     self._declare_global(step)
@@ -116,11 +120,16 @@ class _Checker:
         except Fault:
             return None
 
+    def _similar(self, name: str, known: Iterable[str]) -> str:
+        """The known name that is most like this one, "" if none is, or too many were looked for already."""
+        self._sought += 1
+        return similar(name, known) if self._sought <= _SOUGHT else ""
+
     # --- FROM and what stands before it ---------------------------------------------------------------
 
     def _declare_global(self, step: ins.Arg) -> None:
         for name, default in step.arguments:
-            self._names.add(name)
+            self._names[name] = None
             for values, given in ((self._globals, self._known.build_args.get(name)), (self._defaults, None)):
                 if given is not None:
                     values[name] = given
@@ -139,9 +148,8 @@ class _Checker:
         return self._based(step.name, base)
 
     def _based(self, name: str, base: str) -> _Stage:
-        for stage in reversed(self._stages):
-            if stage.name and stage.name == base.lower():
-                return stage.child(name)
+        if stage := self._by_name.get(base.lower()):
+            return stage.child(name)
         if base == "scratch":
             return _Stage(name, dict(_ENVIRONMENT))
         image = self._known.bases.get(base)
@@ -162,8 +170,9 @@ class _Checker:
     def _check_unmatched(self, step: ins.From, found: Expansion | None) -> None:
         for name in found.unset if found else ():
             if name not in self._names:
-                message = f"FROM argument '{name}' is not declared{did_you_mean(name, sorted(self._names))}"
-                self._warn("UndefinedArgInFrom", step, message)
+                near = self._similar(name, self._names)
+                hint = f" (did you mean {near}?)" if near else ""
+                self._warn("UndefinedArgInFrom", step, f"FROM argument '{name}' is not declared{hint}")
 
     def _check_platform(self, step: ins.From) -> None:
         found = self._expanded(step.platform, self._globals.get)
@@ -225,9 +234,9 @@ class _Checker:
 
     def _check_variables(self, step: ins.Instruction, stage: _Stage, found: Expansion) -> None:
         for name in found.unset:
-            if name in stage.declared or name in _NO_VARIABLES:
+            if name in stage.declared or name in NO_VARIABLES:
                 continue
-            near = similar(name, stage.env)
+            near = self._similar(name, stage.env)
             if stage.complete or _mistyped(name, near):
                 hint = f" (did you mean ${near}?)" if near else ""
                 self._warn("UndefinedVar", step, f"Usage of undefined variable '${name}'{hint}")
@@ -241,17 +250,18 @@ class _Checker:
             elif value is None and default is not None and (found := self._expanded(default, stage.env.get)):
                 self._check_variables(step, stage, found)
                 value = found.text
-            if value is not None and name not in _NO_VARIABLES:
+            if value is not None and name not in NO_VARIABLES:
                 stage.env[name] = value
             stage.declared.add(name)
 
     def _env(self, step: ins.Env, stage: _Stage) -> None:
-        values = dict(stage.env)
+        values: dict[str, str] = {}
         for name, value in step.pairs:
-            key, found = self._expanded(name, values.get), self._expanded(value, values.get)
+            key, found = self._expanded(name, stage.env.get), self._expanded(value, stage.env.get)
             if key is not None:
                 self._check_secret("ENV", key.text, step)
-                stage.env[key.text] = found.text if found else ""
+                values[key.text] = found.text if found else ""
+        stage.env.update(values)
 
     def _check_secret(self, keyword: str, name: str, step: ins.Instruction) -> None:
         if _SECRET.search(name) and not _NO_SECRET.search(name):
@@ -326,11 +336,8 @@ def _texts(step: ins.Instruction) -> Iterator[str]:
 
 def _platform(text: str) -> tuple[str, str] | None:
     """System and machine of "linux/arm64/v8", "arm64" or "linux"; None if it is none."""
-    first, *rest = text.lower().split("/")
-    if not rest and first in _MACHINES:
-        return "linux", _MACHINES[first]
-    if first not in _SYSTEMS or len(rest) > 2:
+    try:
+        found = parse_platform(text)
+    except InvalidArgument:
         return None
-    if not rest:
-        return first, ""
-    return (first, _MACHINES[rest[0]]) if rest[0] in _MACHINES else None
+    return found.os, found.architecture

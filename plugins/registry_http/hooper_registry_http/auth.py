@@ -112,9 +112,10 @@ class Authenticator:
 
     async def _token(self, scopes: tuple[str, ...]) -> str:
         async with self._lock:
-            known = self._tokens.get(scopes)
-            if known and known[1] > time.monotonic():
-                return known[0]
+            now = time.monotonic()
+            self._tokens = {key: token for key, token in self._tokens.items() if token[1] > now}
+            if scopes in self._tokens:
+                return self._tokens[scopes][0]
             token = await self._fetch((*scopes, *self._wider.get(scopes, ())))
             text = token.token or token.access_token
             life = max(token.expires_in, _DEFAULT_LIFE) - _MARGIN

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from hooper.api.errors import DataLoss, HooperError, NotFound, Unauthorized, Unavailable
-from hooper.api.manifests import ACCEPTED, Index, digest_of
+from hooper.api.manifests import ACCEPTED, Index, as_referrer, digest_of
 from hooper.api.reference import Reference, is_digest
 from hooper.api.registry import Credentials, Descriptor, Manifest, RegistryClient, SearchResult
+from hooper_registry_http import referrers
 from hooper_registry_http.config import HttpConfig
 from hooper_registry_http.download import Download
 from hooper_registry_http.endpoint import Endpoint
@@ -85,7 +86,7 @@ class HttpClient(RegistryClient):
     async def fetch(self, repository: str, blob: Descriptor, offset: int = 0) -> AsyncIterator[AsyncIterator[bytes]]:
         places = [(self._endpoint(route), route.repository) for route in self._routes(repository)]
         places = [place for place in places if place[0].failure is None] or places[-1:]
-        if not offset:
+        if not offset and len(places) > 1:
             times = self._given[blob.digest] = self._given.get(blob.digest, -1) + 1
             turn = times % len(places)
             places = places[turn:] + places[:turn]
@@ -112,7 +113,7 @@ class HttpClient(RegistryClient):
             for _ in range(_PAGES):
                 response = await endpoint.request("GET", path, (pull(there),))
                 if response.status_code != 200:
-                    response = await self._get_manifest(endpoint, there, digest.replace(":", "-"))
+                    response = await self._get_manifest(endpoint, there, referrers.fallback_tag(digest))
                     if response.status_code == 404:
                         return ()
                 self._check(endpoint, response, (200,), repository, f"referrers of {digest}")
@@ -175,6 +176,10 @@ class HttpClient(RegistryClient):
         response = await endpoint.request("PUT", path, (push(there),), headers, content=manifest.content)
         name = self._name(repository, reference)
         self._check(endpoint, response, (200, 201, 202), repository, name, pushing=True)
+        subject, referrer = as_referrer(manifest)
+        # With this header a registry says that it lists referrers by itself.
+        if subject and "oci-subject" not in response.headers:
+            await referrers.add(endpoint, there, self._name(repository), subject, referrer)
 
     async def delete(self, repository: str, reference: str) -> None:
         endpoint, there = self._itself(repository)

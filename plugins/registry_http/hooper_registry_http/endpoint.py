@@ -52,7 +52,7 @@ class Endpoint:
             transport = Transport(self.host, self.config, scheme=self._scheme, retries=self._retries)
             credentials = self._credentials or _configured(self.host, self.config)
             self._opened = transport, Authenticator(self.host, credentials, transport)
-            await transport.settle_scheme()
+        await self._opened[0].settle_scheme()
         return self._opened
 
     async def request(

@@ -95,12 +95,12 @@ class Transport:
         await self._client.aclose()
 
     async def settle_scheme(self) -> None:
-        """Finds out whether an insecure registry wants TLS: asked for in plain HTTP, it answers 400 or nothing."""
-        import httpx
-
+        """Finds out whether an insecure registry wants TLS: asked for in plain HTTP, it answers 400 or nothing. One
+        that cannot be reached is asked again the next time."""
         if self._settled:
             return
-        self._settled = True
+        import httpx
+
         try:
             with anyio.fail_after(self._config.timeout):
                 async with self._client.stream("GET", self.base.join("/v2/")) as response:
@@ -109,6 +109,7 @@ class Transport:
             wants_tls = True
         except (httpx.TransportError, OSError):
             return
+        self._settled = True
         if wants_tls:
             self.base = self.base.copy_with(scheme="https")
 

@@ -19,12 +19,12 @@ import msgspec
 
 from hooper.api.driver import Workers
 from hooper.api.errors import Conflict, DataLoss, NotFound
-from hooper.api.layout import DOCKER_ARCHIVE
-from hooper.api.manifests import OCI_INDEX, OCI_MANIFEST, Index
+from hooper.api.layout import DOCKER_ARCHIVE, INDEX, MARK, MARK_CONTENT, blob_path
+from hooper.api.manifests import OCI_INDEX, OCI_MANIFEST, Index, as_referrer
 from hooper.api.reference import is_digest
 from hooper.api.registry import Descriptor, Manifest, RegistryClient
 from hooper_registry_layout import index as layout
-from hooper_registry_layout.files import Directory, Files, copy, open_tar
+from hooper_registry_layout.files import Directory, Files, copy, open_tar, read
 
 _CHUNK = 1 << 20
 _MANIFEST_MAX = 4 << 20
@@ -54,7 +54,7 @@ class LayoutClient(RegistryClient):
     def _blob(self, digest: str) -> str:
         if not is_digest(digest):
             raise NotFound(f"blob {digest} of {self._shown} not found", "that is no digest")
-        return self._docker.blobs.get(digest, "") if self._docker else layout.blob_name(digest)
+        return self._docker.blobs.get(digest, "") if self._docker else blob_path(digest)
 
     async def resolve(self, repository: str, reference: str) -> Manifest:
         return await anyio.to_thread.run_sync(self._resolve, repository, reference)
@@ -66,20 +66,25 @@ class LayoutClient(RegistryClient):
             entry = layout.find(self._index(), _name(repository, reference), self._shown)
         content = self._content(entry.digest)
         layout.check_digest(content, entry.digest, self._shown)
-        return Manifest(Descriptor(entry.media_type or _media_type(content), entry.digest, len(content)), content)
+        return Manifest(Descriptor(entry.media_type or self._media_type(content), entry.digest, len(content)), content)
+
+    def _media_type(self, content: bytes) -> str:
+        """DataLoss for what is no manifest: anything here may be asked for by its digest."""
+        value = self._decoded(content)
+        return value.media_type or (OCI_INDEX if value.manifests else OCI_MANIFEST)
+
+    def _decoded(self, content: bytes) -> _Parts:
+        try:
+            return msgspec.json.decode(content, type=_Parts)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise DataLoss(f"a manifest of {self._shown} is damaged", str(error), "Write the layout again.") from error
 
     def _content(self, digest: str) -> bytes:
         if self._docker and digest in self._docker.manifests:
             return self._docker.manifests[digest]
         if not self._has(digest):
             raise NotFound(f"manifest for {self._shown}@{digest} not found")
-        part = self._files.open(self._blob(digest))
-        try:
-            if part.size > _MANIFEST_MAX:
-                raise DataLoss(f"the manifest {digest} of {self._shown} is larger than {_MANIFEST_MAX} bytes")
-            return os.pread(part.descriptor, part.size, part.offset)
-        finally:
-            os.close(part.descriptor)
+        return read(self._files, self._blob(digest), _MANIFEST_MAX)
 
     def _has(self, digest: str) -> bool:
         name = self._blob(digest)
@@ -103,7 +108,8 @@ class LayoutClient(RegistryClient):
 
     async def tags(self, repository: str) -> Sequence[str]:
         start = f"{repository}:" if repository else ""
-        names = [name for entry in self._index().manifests for name in layout.names_of(entry)[:1]]
+        index = await anyio.to_thread.run_sync(self._index)
+        names = [name for entry in index.manifests for name in layout.names_of(entry)[:1]]
         return sorted({name.removeprefix(start) for name in names if name.startswith(start)})
 
     async def referrers(self, repository: str, digest: str) -> Sequence[Descriptor]:
@@ -112,12 +118,9 @@ class LayoutClient(RegistryClient):
     def _referrers(self, digest: str) -> Sequence[Descriptor]:
         found = {}
         for entry in self._index().manifests:
-            value = msgspec.json.decode(self._content(entry.digest), type=_Subject)
-            if value.subject is not None and value.subject.digest == digest:
-                kind = value.artifact_type or (value.config.media_type if value.config else "")
-                found[entry.digest] = Descriptor(
-                    entry.media_type, entry.digest, entry.size, annotations=value.annotations, artifact_type=kind
-                )
+            subject, referrer = as_referrer(Manifest(entry, self._content(entry.digest)))
+            if subject == digest:
+                found[entry.digest] = referrer
         return list(found.values())
 
     async def check_login(self) -> str:
@@ -128,7 +131,7 @@ class LayoutClient(RegistryClient):
     async def push_blob(self, repository: str, blob: Descriptor, read: Callable[[int], AsyncIterator[bytes]]) -> None:
         if self._has(blob.digest):
             return
-        target = self._prepared(blob.digest)
+        target = await anyio.to_thread.run_sync(self._prepared, blob.digest)
         descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".new-")
         digest, size = hashlib.new(blob.digest.partition(":")[0]), 0
         try:
@@ -148,8 +151,8 @@ class LayoutClient(RegistryClient):
     def _prepared(self, digest: str) -> Path:
         target = self._path / self._blob(digest)
         target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        if not (self._path / layout.LAYOUT_FILE).exists():
-            _replace(self._path / layout.LAYOUT_FILE, layout.LAYOUT)
+        if not (self._path / MARK).exists():
+            _replace(self._path / MARK, MARK_CONTENT)
         return target
 
     async def push_manifest(self, repository: str, reference: str, manifest: Manifest) -> None:
@@ -163,7 +166,7 @@ class LayoutClient(RegistryClient):
         _replace(self._prepared(digest), manifest.content)
         with self._changing() as index:
             if is_digest(reference):
-                if _subject(manifest.content) is None:
+                if not as_referrer(manifest)[0]:
                     return
                 reference = ""
             name = _name(repository, reference) if reference else ""
@@ -174,7 +177,7 @@ class LayoutClient(RegistryClient):
 
     def _check_named(self, manifest: Manifest) -> None:
         """NotFound if a configuration or a layer is missing."""
-        value = msgspec.json.decode(manifest.content, type=_Subject)
+        value = self._decoded(manifest.content)
         for part in (*([value.config] if value.config else []), *value.layers):
             if not part.urls and not self._has(part.digest):
                 raise NotFound(f"blob {part.digest} of {self._shown} not found", "the manifest names it", "Push it.")
@@ -204,7 +207,7 @@ class LayoutClient(RegistryClient):
             index = layout.load_index(self._files, self._shown)
             yield index
             index.media_type = index.media_type or OCI_INDEX
-            _replace(self._path / layout.INDEX, msgspec.json.encode(index))
+            _replace(self._path / INDEX, msgspec.json.encode(index))
         finally:
             os.close(lock)
 
@@ -223,7 +226,7 @@ class ArchiveClient(LayoutClient):
                 return
             tar = await open_tar(self._archive, self._workers, self._scratch)
             self._files, self._opened = tar, True
-            if not tar.has(layout.INDEX):
+            if not tar.has(INDEX):
                 await anyio.to_thread.run_sync(self.use_docker_manifest)
 
     async def _begin(self) -> None:
@@ -241,12 +244,12 @@ class ArchiveClient(LayoutClient):
     async def _unpack(self) -> None:
         tar = await open_tar(self._archive, self._workers, self._scratch)
         try:
-            if not tar.has(layout.INDEX):
+            if not tar.has(INDEX):
                 raise Conflict(
                     f"cannot add to {self._shown}", "it is of an old kind, without an index", "Write a new file."
                 )
             names = [name for name in tar.names if name.startswith("blobs/")]
-            for name in (*names, layout.INDEX, layout.LAYOUT_FILE):
+            for name in (*names, INDEX, MARK):
                 (self._path / name).parent.mkdir(parents=True, exist_ok=True)
                 await anyio.to_thread.run_sync(copy, tar.open(name), self._path / name)
         finally:
@@ -292,7 +295,7 @@ class ArchiveClient(LayoutClient):
 
     def write_back(self) -> None:
         """Packs what was changed; the archive is the old one or the new one at every moment."""
-        if not self._changed or not (self._path / layout.INDEX).exists():
+        if not self._changed or not (self._path / INDEX).exists():
             return
         if self._scheme == DOCKER_ARCHIVE:
             entries = layout.docker_entries(self._files, layout.load_index(self._files, self._shown))
@@ -314,25 +317,13 @@ class ArchiveClient(LayoutClient):
             shutil.rmtree(self._path, ignore_errors=True)
 
 
-class _Subject(msgspec.Struct, rename="camel"):
+class _Parts(msgspec.Struct, rename="camel"):
     """What of any manifest or index matters here."""
 
     media_type: str = ""
-    artifact_type: str = ""
     config: Descriptor | None = None
     layers: list[Descriptor] = []
     manifests: list[Descriptor] = []
-    subject: Descriptor | None = None
-    annotations: dict[str, str] | None = None
-
-
-def _subject(content: bytes) -> Descriptor | None:
-    return msgspec.json.decode(content, type=_Subject).subject
-
-
-def _media_type(content: bytes) -> str:
-    value = msgspec.json.decode(content, type=_Subject)
-    return value.media_type or (OCI_INDEX if value.manifests else OCI_MANIFEST)
 
 
 def _displaced(old: Descriptor, digest: str, names: Sequence[str]) -> bool:

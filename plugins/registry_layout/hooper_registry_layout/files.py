@@ -14,6 +14,7 @@ from hooper.api.driver import Workers
 from hooper.api.errors import DataLoss, NotFound
 
 _CHUNK = 1 << 20
+_SMALL = 16 << 20
 _LINKS = 8
 _MAGIC, _MAGIC_AT = b"ustar", 257
 
@@ -38,10 +39,12 @@ class Files(Protocol):
     def close(self) -> None: ...
 
 
-def read(files: Files, name: str) -> bytes:
-    """The whole of a small file. NotFound."""
+def read(files: Files, name: str, limit: int = _SMALL) -> bytes:
+    """The whole of a small file. NotFound; DataLoss if it is larger than the limit: it may be a stranger's."""
     part = files.open(name)
     try:
+        if part.size > limit:
+            raise DataLoss(f"{name} is larger than {limit} bytes")
         return os.pread(part.descriptor, part.size, part.offset)
     finally:
         os.close(part.descriptor)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from hooper.api.errors import DataLoss, InvalidArgument, NotFound
+from hooper.api.layout import INDEX, TAG_NAME, WHOLE_NAME, blob_path
 from hooper.api.manifests import (
     OCI_CONFIG,
     OCI_INDEX,
@@ -25,12 +26,8 @@ from hooper.api.reference import Reference, is_digest
 from hooper.api.registry import Descriptor, Manifest, Platform
 from hooper_registry_layout.files import Files, read
 
-INDEX, LAYOUT_FILE, DOCKER_MANIFEST = "index.json", "oci-layout", "manifest.json"
-LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
-TAG_NAME = "org.opencontainers.image.ref.name"
-WHOLE_NAME = "io.containerd.image.name"
+DOCKER_MANIFEST = "manifest.json"
 _CHUNK = 1 << 20
-_MAX = 4 << 20
 _COMPRESSED = {b"\x1f\x8b": "+gzip", b"\x28\xb5": "+zstd"}
 
 
@@ -38,12 +35,6 @@ class DockerEntry(msgspec.Struct, rename="pascal"):
     config: str
     layers: list[str]
     repo_tags: list[str] | None = None
-
-
-def blob_name(digest: str) -> str:
-    """Where a layout has a blob."""
-    algorithm, _, hexadecimal = digest.partition(":")
-    return f"blobs/{algorithm}/{hexadecimal}"
 
 
 def load_index(files: Files, shown: str) -> Index:
@@ -176,9 +167,9 @@ def docker_entries(files: Files, index: Index) -> list[dict[str, Any]]:
         known = found.setdefault(
             manifest.config.digest,
             {
-                "Config": blob_name(manifest.config.digest),
+                "Config": blob_path(manifest.config.digest),
                 "RepoTags": [],
-                "Layers": [blob_name(layer.digest) for layer in manifest.layers],
+                "Layers": [blob_path(layer.digest) for layer in manifest.layers],
             },
         )
         known["RepoTags"] += [text for text in _tags(entry) if text not in known["RepoTags"]]
@@ -191,9 +182,9 @@ def _tags(entry: Descriptor) -> Iterable[str]:
 
 
 def _image(files: Files, entry: Descriptor) -> ImageManifest | None:
-    if not files.has(blob_name(entry.digest)):
+    if not is_digest(entry.digest) or not files.has(blob_path(entry.digest)):
         return None
-    value = msgspec.json.decode(read(files, blob_name(entry.digest)))
+    value = msgspec.json.decode(read(files, blob_path(entry.digest)))
     if "manifests" in value:
         children = msgspec.convert(value, Index).manifests
         return next((image for child in children if (image := _image(files, child)) is not None), None)

@@ -84,27 +84,29 @@ class Passwords:
         """InvalidArgument if the file is no good any more."""
         self._reload()
         mark = hmac.digest(self._key, f"{user}\0{password}".encode("utf-8", "replace"), "sha256")
-        if mark in self._right:
+        # What is right by the file as it is now must not be remembered for the one that may replace it meanwhile.
+        users, remembered = self._users, self._right
+        if mark in remembered:
             return True
+        if not users:
+            return False
+        # A user who does not exist takes as long as one who does.
+        hashed = users.get(user, next(iter(users.values())))
         async with self._limiter:
-            right = await anyio.to_thread.run_sync(self._compare, self._users.get(user), password)
+            fits = await anyio.to_thread.run_sync(self._compare, hashed, password)
+        right = fits and user in users
         if right:
-            self._right[mark] = None
-            while len(self._right) > _REMEMBERED:
-                del self._right[next(iter(self._right))]
+            remembered[mark] = None
+            while len(remembered) > _REMEMBERED:
+                del remembered[next(iter(remembered))]
         return right
 
     @staticmethod
-    def _compare(hashed: bytes | None, password: str) -> bool:
-        """A user who does not exist takes as long as one who does."""
+    def _compare(hashed: bytes, password: str) -> bool:
         import bcrypt
 
         # bcrypt uses 72 bytes; more are no error for other programs that read the same file.
-        given = password.encode()[:72]
-        if hashed is None:
-            bcrypt.hashpw(given, bcrypt.gensalt(10))
-            return False
-        return bcrypt.checkpw(given, hashed)
+        return bcrypt.checkpw(password.encode()[:72], hashed)
 
 
 class Gate:

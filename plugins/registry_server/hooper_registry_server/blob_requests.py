@@ -62,7 +62,7 @@ async def _size(server: Server, name: str, digest: str, *, pushing: bool) -> int
 
 def _following(download: Download, headers: dict[str, str]) -> Response:
     """A blob that comes from upstream just now is given out from its beginning, whatever range is asked for."""
-    descriptor = os.open(download.upload.path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.dup(download.descriptor)
     body = Streamed(download.chunks(descriptor), download.part.size, partial(os.close, descriptor))
     return Response(200, body, headers)
 

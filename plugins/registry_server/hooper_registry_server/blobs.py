@@ -17,7 +17,7 @@ from hooper_registry_server.catalogue import Catalogue
 OWNER = "registry-server"
 """Under this name the engine keeps blobs for the registry."""
 
-
+_ALL = "SELECT digest FROM blobs"
 _KNOWN = "SELECT 1 FROM blobs WHERE digest=?"
 
 
@@ -99,7 +99,7 @@ class DirectoryBlobs(Blobs):
         await anyio.to_thread.run_sync(self._sweep)
 
     def _sweep(self) -> None:
-        known = {row[0] for row in self._catalogue.current("SELECT digest FROM blobs")}
+        known = {row[0] for row in self._catalogue.current(_ALL)}
         for file in self._directory.glob("*/*/*"):
             digest = f"{file.parts[-3]}:{file.name}"
             if digest in known:
@@ -159,9 +159,9 @@ class EngineBlobs(Blobs):
     async def sweep(self) -> None:
         await self._others.sweep()
         async with self._lock:
-            for digest in self._content.kept(OWNER):
-                if not self._catalogue.current(_KNOWN, digest):
-                    self._content.release(digest, OWNER)
+            rows = await anyio.to_thread.run_sync(self._catalogue.current, _ALL)
+            for digest in {*self._content.kept(OWNER)} - {row[0] for row in rows}:
+                self._content.release(digest, OWNER)
 
 
 def sync(path: Path) -> None:

@@ -28,7 +28,7 @@ def parse(content: bytes, content_type: str, digest: str) -> Stored:
     """
     try:
         document = msgspec.json.decode(content)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise _invalid(f"it is not JSON: {error}") from error
     if not isinstance(document, dict):
         raise _invalid("it is not a JSON object")

@@ -41,6 +41,8 @@ class Download:
 
     part: Part
     upload: Upload
+    descriptor: int
+    """The file, which bears the name of a blob shortly before the download is over."""
     changed: anyio.Event = field(default_factory=anyio.Event)
     error: Exception | None = None
     done: bool = False
@@ -152,7 +154,9 @@ class Upstream:
         key = (name, digest)
         if key not in self._downloads:
             assert self._tasks is not None
-            self._downloads[key] = download = Download(part, self._store.uploads.start(name, digest.partition(":")[0]))
+            upload = self._store.uploads.start(name, digest.partition(":")[0])
+            descriptor = os.open(upload.path, os.O_RDONLY | os.O_CLOEXEC)
+            self._downloads[key] = download = Download(part, upload, descriptor)
             self._tasks.start_soon(self._download, name, download)
         return self._downloads[key]
 
@@ -170,6 +174,7 @@ class Upstream:
             download.done = True
         finally:
             del self._downloads[name, part.digest]
+            os.close(download.descriptor)
             if not download.done:
                 download.error = download.error or Problem(503, "UNAVAILABLE", "the server stops")
                 self._store.uploads.forget(upload)
