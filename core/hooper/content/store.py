@@ -22,6 +22,8 @@ from hooper.api.errors import Conflict, DataLoss, InvalidArgument, NotFound
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _GATHER = 1 << 20
 """Bytes that are gathered before a thread hashes and writes them."""
+_VECTOR = 1024
+"""IOV_MAX of Linux: so many chunks one call writes."""
 _SMALL_WRITE = 60.0
 """Seconds that `put_bytes` surely takes no longer than."""
 
@@ -69,12 +71,16 @@ class BlobWriter:
             await anyio.to_thread.run_sync(self._flush)
 
     def _flush(self) -> None:
-        data = b"".join(self._pending)
-        self._pending, self._gathered = [], 0
-        rest = memoryview(data)
+        pending, self._pending, self._gathered = self._pending, [], 0
+        rest = [memoryview(data) for data in pending]
         while rest:
-            rest = rest[self._file.write(rest) :]
-        self._hash.update(data)
+            count = os.writev(self._file.fileno(), rest[:_VECTOR])
+            while rest and count >= len(rest[0]):
+                count -= len(rest.pop(0))
+            if count:
+                rest[0] = rest[0][count:]
+        for data in pending:
+            self._hash.update(data)
 
     def _bad(self, why: str) -> DataLoss:
         self._file.close()

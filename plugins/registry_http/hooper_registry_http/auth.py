@@ -184,7 +184,7 @@ class Authenticator:
             )
         try:
             token = msgspec.json.decode(response.content, type=Token)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Unavailable(f"the token server of {self._host} gave no token", str(error)) from error
         text = token.token or token.access_token
         if not (text.isascii() and text.isprintable() and text):

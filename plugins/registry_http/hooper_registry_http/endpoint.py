@@ -107,7 +107,7 @@ class Endpoint:
         """The JSON of an answer. Unavailable if it is none, or of another shape."""
         try:
             return msgspec.json.decode(response.content, type=wanted)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Unavailable(f"the registry {self.host} gave a damaged answer", str(error)) from error
 
 

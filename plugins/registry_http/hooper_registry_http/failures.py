@@ -53,7 +53,7 @@ def explanation(response: httpx.Response) -> str:
         errors = msgspec.json.decode(response.content, type=dict[str, Any])["errors"]
         texts = [str(item.get("message") or item.get("code", "")) for item in errors]
         return "; ".join(text for text in texts if text)[:500] or f"HTTP {response.status_code}"
-    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError, AttributeError):
         return f"HTTP {response.status_code}"
 
 

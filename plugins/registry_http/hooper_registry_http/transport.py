@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     import httpx
 
 _CONNECT = 5.0
+_READ = 1 << 18
+"""Bytes of an answer that are read at once: the event loop's transport gives that many, and what the library usually
+asks for, a fourth, would be cut out of it with a copy of the rest each time."""
 _BUDGET = 12.0
 """Seconds within which a request is started again."""
 _AGAIN = frozenset({408, 429, 500, 502, 503, 504})
@@ -71,8 +74,10 @@ class Transport:
 
     def __init__(self, host: str, config: HttpConfig, *, scheme: str = "", retries: int | None = None) -> None:
         import_without("httpx", "rich", "pygments")  # for a command line of its own: 5 MB
+        import httpcore
         import httpx
 
+        httpcore.AsyncHTTP11Connection.READ_NUM_BYTES = _READ
         self.host, self._config = host, config
         self.retries = config.retries if retries is None else retries
         insecure = is_insecure(host, config)
