@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import shutil
@@ -16,6 +17,9 @@ from xdist.scheduler import LoadScopeScheduling
 
 import support
 
+_M_MMAP_THRESHOLD = -3
+"""glibc's malloc.h."""
+
 # How long an example takes says more of the machine than of the code.
 settings.register_profile("hooper", deadline=None)
 settings.load_profile("hooper")
@@ -27,6 +31,11 @@ class _ByDaemon(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         return "dockerd" if "dockerd" in nodeid else nodeid.partition("::")[0]
+
+
+def pytest_configure() -> None:
+    """Many tests fork this process, and a fork pays for each page: large blocks that are freed go back at once."""
+    ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1 << 17)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
@@ -100,16 +109,20 @@ def either(_either: support.Engine) -> Iterator[support.Engine]:
 
 
 @pytest.fixture(scope="session")
-def registry(short_tmp: Path, debian: Path) -> Iterator[str]:
-    """A docker-registry that holds a Debian made by mmdebstrap as debian:12, pushed there by skopeo."""
-    directory = short_tmp / "reg"
-    directory.mkdir()
-    with support.docker_registry(directory) as host:
-        support.run(
-            "skopeo", "copy", "--insecure-policy", "--dest-tls-verify=false",
-            f"docker-archive:{debian}", f"docker://{host}/debian:12",
-        )  # fmt: skip
+def registry(short_tmp: Path) -> Iterator[str]:
+    """HOST:PORT of a docker-registry."""
+    with support.docker_registry(short_tmp / "reg") as host:
         yield host
+
+
+@pytest.fixture(scope="session")
+def debian_registry(registry: str, debian: Path) -> str:
+    """The registry, with a Debian made by mmdebstrap as debian:12, pushed there by skopeo."""
+    support.run(
+        "skopeo", "copy", "--insecure-policy", "--dest-tls-verify=false",
+        f"docker-archive:{debian}", f"docker://{registry}/debian:12",
+    )  # fmt: skip
+    return registry
 
 
 @pytest.fixture(scope="session")

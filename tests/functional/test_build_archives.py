@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import stat
 import subprocess
@@ -137,14 +138,16 @@ def piped(data):
             yield process.stdout.fileno()
 
 
-LARGE = tar(*(member(f"f{number}", bytes([number]) * (1 << 20)) for number in range(12)))
+@functools.cache
+def large() -> bytes:
+    return tar(*(member(f"f{number}", bytes([number]) * (1 << 20)) for number in range(12)))
 
 
 @pytest.mark.parametrize("source", ["pipe", "file"])
 async def test_a_large_archive_goes_with_its_build(contexts, tmp_path, source):
-    with piped(LARGE) if source == "pipe" else written(tmp_path, LARGE) as fd:
+    with piped(large()) if source == "pipe" else written(tmp_path, large()) as fd:
         async with contexts.of_archive(fd) as context:
-            assert (context.size, context.sent) == (12 << 20, len(LARGE))
+            assert (context.size, context.sent) == (12 << 20, len(large()))
             assert await context.tree.entries() == await contexts.files.list(context.directory, ("",))
             assert all((context.directory / f"f{n}").read_bytes() == bytes([n]) * (1 << 20) for n in range(12))
     assert leftovers(contexts) == []
@@ -152,14 +155,14 @@ async def test_a_large_archive_goes_with_its_build(contexts, tmp_path, source):
 
 @pytest.mark.parametrize("cut", [1000, (1 << 20) + 5000, SMALL, SMALL + (1 << 20)])
 async def test_a_stream_that_is_cut_short_leaves_nothing(contexts, cut):
-    with piped(LARGE[:cut]) as fd, pytest.raises(DataLoss, match="ends"):
+    with piped(large()[:cut]) as fd, pytest.raises(DataLoss, match="ends"):
         async with contexts.of_archive(fd):
             raise AssertionError
     assert leftovers(contexts) == []
 
 
 async def test_a_large_archive_that_is_damaged_is_told_of_as_a_small_one(contexts):
-    with piped(LARGE[: 9 << 20] + b"x" * (20 << 20)) as fd, pytest.raises(DataLoss, match="archive is damaged"):
+    with piped(large()[: 9 << 20] + b"x" * (20 << 20)) as fd, pytest.raises(DataLoss, match="archive is damaged"):
         async with contexts.of_archive(fd):
             raise AssertionError
     assert leftovers(contexts) == []
@@ -167,7 +170,7 @@ async def test_a_large_archive_that_is_damaged_is_told_of_as_a_small_one(context
 
 async def test_who_uploads_nothing_more_can_be_left(contexts):
     ours, theirs = os.pipe()
-    os.write(theirs, LARGE[:5000])
+    os.write(theirs, large()[:5000])
     with anyio.move_on_after(0.2) as scope:
         async with contexts.of_archive(ours):
             raise AssertionError

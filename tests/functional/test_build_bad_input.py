@@ -11,7 +11,7 @@ import subprocess
 import tarfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -59,25 +59,28 @@ def test_the_last_words_of_a_long_output(clean: Hooper, tmp_path: Path) -> None:
 # --- what is too much ---
 
 LONG = 10 << 20
-ENDLESS = {
-    "an unknown word": ("FROM busybox\n" + "X" * LONG + "\n", 1, "Dockerfile:2: "),
-    "a flag": ("FROM busybox\nCOPY --" + "x" * LONG + " a /a\n", 1, "Dockerfile:2: "),
-    "a name of a file": ("FROM busybox\nCOPY " + "x" * LONG + " /a\n", 1, "Dockerfile:2: "),
-    "a command": ("FROM busybox\nRUN true " + "x" * LONG + "\n", 1, "Dockerfile:2: "),
-    "an image": ("FROM " + "x" * LONG + "\n", 1, "Dockerfile:1: "),
+Parts = Sequence[str | tuple[str, int]]
+"""A Dockerfile; (text, n) is that text n times, written out by the test alone."""
+ENDLESS: dict[str, tuple[Parts, int | None, str]] = {
+    "an unknown word": (["FROM busybox\n", ("X", LONG), "\n"], 1, "Dockerfile:2: "),
+    "a flag": (["FROM busybox\nCOPY --", ("x", LONG), " a /a\n"], 1, "Dockerfile:2: "),
+    "a name of a file": (["FROM busybox\nCOPY ", ("x", LONG), " /a\n"], 1, "Dockerfile:2: "),
+    "a command": (["FROM busybox\nRUN true ", ("x", LONG), "\n"], 1, "Dockerfile:2: "),
+    "an image": (["FROM ", ("x", LONG), "\n"], 1, "Dockerfile:1: "),
     "a substitution in one another": (
-        "FROM busybox\nENV A=" + "${A:-" * 50_000 + "}" * 50_000 + "\n", 1, "Dockerfile:2: ",
+        ["FROM busybox\nENV A=", ("${A:-", 50_000), ("}", 50_000), "\n"], 1, "Dockerfile:2: ",
     ),
-    "a JSON array in one another": ("FROM busybox\nRUN " + "[" * 500_000 + "\n", None, ""),
-    "ONBUILD of ONBUILD": ("FROM busybox\n" + "ONBUILD " * 100_000 + "RUN true\n", 1, "Dockerfile:2: "),
-    "a comment": ("#" + "x" * LONG + "\nFROM busybox\n", 1, "Dockerfile:1: "),
-    "lines that go on": ("FROM busybox\nENV A=1" + " \\\n  B=2" * 100_000 + "\n", None, ""),
+    "a JSON array in one another": (["FROM busybox\nRUN ", ("[", 500_000), "\n"], None, ""),
+    "ONBUILD of ONBUILD": (["FROM busybox\n", ("ONBUILD ", 100_000), "RUN true\n"], 1, "Dockerfile:2: "),
+    "a comment": (["#", ("x", LONG), "\nFROM busybox\n"], 1, "Dockerfile:1: "),
+    "lines that go on": (["FROM busybox\nENV A=1", (" \\\n  B=2", 100_000), "\n"], None, ""),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", ENDLESS)
 def test_what_has_no_end(clean: Hooper, case: str) -> None:
-    dockerfile, code, place = ENDLESS[case]
+    parts, code, place = ENDLESS[case]
+    dockerfile = "".join(part if isinstance(part, str) else part[0] * part[1] for part in parts)
     status, said = clean.request("POST", "/build?rm=1", context_tar({"Dockerfile": dockerfile}))
     lines = said if isinstance(said, str) else json.dumps(said)
     failed = status != 200 or "errorDetail" in lines

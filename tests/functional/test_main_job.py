@@ -56,17 +56,18 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def written(context: Path, registry: str) -> str:
-    (context / "Dockerfile").write_text(DOCKERFILE.format(base=f"{registry}/debian:12"))
+def written(context: Path, debian_registry: str) -> str:
+    (context / "Dockerfile").write_text(DOCKERFILE.format(base=f"{debian_registry}/debian:12"))
     return str(context)
 
 
-def test_pull_build_run_push_and_pull_back(clean: Hooper, registry: str, context: Path) -> None:
+def test_pull_build_run_push_and_pull_back(clean: Hooper, debian_registry: str, context: Path) -> None:
     for client, name in ((clean.docker, "one"), (clean.hooper, "two")):
-        reference = f"{registry}/made/{name}:1"
-        client("pull", f"{registry}/debian:12")
-        assert client("run", "--rm", f"{registry}/debian:12", "cat", "/etc/debian_version").stdout.startswith("12")
-        client("build", "-t", reference, "--build-arg", "WORD=given", written(context, registry))
+        reference = f"{debian_registry}/made/{name}:1"
+        client("pull", f"{debian_registry}/debian:12")
+        version = client("run", "--rm", f"{debian_registry}/debian:12", "cat", "/etc/debian_version").stdout
+        assert version.startswith("12")
+        client("build", "-t", reference, "--build-arg", "WORD=given", written(context, debian_registry))
         shown = client("run", "--rm", reference).stdout
         assert shown == "hello from the context\n"
         listing = client(
@@ -82,12 +83,12 @@ def test_pull_build_run_push_and_pull_back(clean: Hooper, registry: str, context
         assert client("run", "--rm", reference).stdout == shown
 
 
-def test_a_second_build_is_cached_and_gives_the_same_image(clean: Hooper, registry: str, context: Path) -> None:
-    clean.docker("pull", f"{registry}/debian:12")
-    first = clean.docker("build", "-q", written(context, registry)).stdout
-    again = clean.docker("build", written(context, registry)).stdout
+def test_a_second_build_is_cached_and_gives_the_same_image(clean: Hooper, debian_registry: str, context: Path) -> None:
+    clean.docker("pull", f"{debian_registry}/debian:12")
+    first = clean.docker("build", "-q", written(context, debian_registry)).stdout
+    again = clean.docker("build", written(context, debian_registry)).stdout
     assert again.count("Using cache") >= 10
-    assert clean.docker("build", "-q", written(context, registry)).stdout == first
+    assert clean.docker("build", "-q", written(context, debian_registry)).stdout == first
 
 
 def test_history_save_load_and_tag(clean: Hooper, tmp_path: Path) -> None:
@@ -140,12 +141,12 @@ def tree(engine: Engine, reference: str) -> dict[str, tuple[object, ...]]:
 
 
 @pytest.mark.dockerd
-def test_interchange_with_dockerd(clean: Hooper, peer: Engine, registry: str, context: Path) -> None:
+def test_interchange_with_dockerd(clean: Hooper, peer: Engine, debian_registry: str, context: Path) -> None:
     """What one builds and pushes, the other pulls and runs: the same config, layers and files."""
     for maker, taker, name in ((clean, peer, "by-hooper"), (peer, clean, "by-dockerd")):
-        reference = f"{registry}/interchange/{name}:1"
-        maker.docker("pull", f"{registry}/debian:12")
-        maker.docker("build", "-t", reference, "--network", "host", written(context, registry))
+        reference = f"{debian_registry}/interchange/{name}:1"
+        maker.docker("pull", f"{debian_registry}/debian:12")
+        maker.docker("build", "-t", reference, "--network", "host", written(context, debian_registry))
         maker.docker("push", reference)
         taker.docker("pull", reference)
         assert image_facts(taker, reference) == image_facts(maker, reference)

@@ -24,7 +24,7 @@ from hooper.api.registry import Credentials
 from hooper.testing.registry import Registry
 
 pytestmark = pytest.mark.anyio
-_SEEDS = int(os.environ.get("HOOPER_FAULT_SEEDS", "40"))
+_SEEDS = int(os.environ.get("HOOPER_FAULT_SEEDS", "24"))
 _ONE = os.environ.get("HOOPER_FAULT_SEED", "")
 _AT_ONCE = 6
 _TIMEOUT = 0.6

@@ -25,7 +25,7 @@ from hooper_storage_vfs.driver import VfsDriver
 
 pytestmark = pytest.mark.root
 
-FEW = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+FEW = settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 NAMES = ["a", "b", "c", "d", "d/a", "d/b", "d/e", "d/e/a", "d/e/b", "e", "e/a"]
 
 LINKED = {"d/e/a", "d/e/b", "e/a"}
@@ -138,7 +138,7 @@ def test_a_packed_tree_unpacks_to_itself(made: Steps) -> None:
         assert describe(target) == describe(source)
 
 
-@settings(FEW, max_examples=12)
+@settings(FEW, max_examples=8)
 @given(steps, steps, steps)
 def test_drivers_agree_on_every_layer(first: Steps, second: Steps, third: Steps) -> None:
     async def layers(driver: OverlayDriver | VfsDriver) -> tuple[list[Any], Any]:
