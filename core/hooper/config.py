@@ -44,6 +44,9 @@ class Key:
         return type(self.default)
 
 
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+
+
 def _directory(kind: str) -> str:
     if os.geteuid() == 0:
         return {"data": "/var/lib/hooper", "exec": "/run/hooper", "config": "/etc/hooper"}[kind]
@@ -66,6 +69,7 @@ def known_keys() -> dict[str, Key]:
         "daemon.exec_root": Key(_directory("exec"), "sockets and run-time state"),
         "daemon.group": Key("hooper", "group that may use the unix socket"),
         "daemon.log_level": Key("info", "debug, info, warning or error"),
+        "daemon.experimental": Key(False, "whether Docker's clients offer what is experimental there: build --squash"),
         "log.options": Key(dict[str, Any](), "log options of containers whose driver is log.driver"),
         "plugins.disabled": Key(list[str](), "plugins that are not loaded, by entry point name"),
         "network.default_address_pools": Key(
@@ -178,7 +182,11 @@ def _merge_environment(config: Config, keys: Mapping[str, Key], environment: Map
             continue
         text = environment[variable]
         value: Any = text.split(",") if isinstance(key.default, list) else text
-        if isinstance(key.default, int):
+        if isinstance(key.default, bool):
+            if text.lower() not in _BOOLEANS:
+                raise InvalidArgument(f"{variable}={text}", "it is neither true nor false", "Write true or false.")
+            value = _BOOLEANS[text.lower()]
+        elif isinstance(key.default, int):
             if not text.isdigit():
                 raise InvalidArgument(f"{variable}={text}", "it is not a whole number", "Give digits only.")
             value = int(text)

@@ -20,6 +20,7 @@ import docker.errors
 import pytest
 
 import support
+from conftest import import_busybox
 from support import Engine
 
 pytestmark = pytest.mark.root
@@ -351,3 +352,15 @@ def test_hoopers_client_builds_by_a_session(clean: Engine, context: Path, unique
     secret.write_text(f"secret of {unique}")
     clean.hooper("build", "--secret", f"id=s,src={secret}", "-t", unique, str(context))
     assert clean.docker("run", "--rm", unique, "cat", "/file", "/length").stdout == f"{unique}secret of {unique}"
+
+
+def test_the_cli_squashes_where_the_configuration_allows_it(short_tmp: Path, context: Path) -> None:
+    with support.hooper(short_tmp / "experimental", config="[daemon]\nexperimental = true\n") as daemon:
+        import_busybox(daemon)
+        recipe(context, "FROM busybox", "RUN echo 1 > /one", "RUN rm /one; echo 2 > /two")
+        assert daemon.docker("version", "-f", "{{.Server.Experimental}}").stdout == "true\n"
+        daemon.docker("build", "-t", "squashed", "--squash", str(context))
+        images = json.loads(daemon.docker("image", "inspect", "squashed", "busybox").stdout)
+        assert [len(image["RootFS"]["Layers"]) for image in images] == [2, 1]
+        listed = daemon.docker("run", "--rm", "squashed", "sh", "-c", "ls -d /[ot][nw][eo]")
+        assert listed.stdout == "/two\n"

@@ -27,6 +27,16 @@ def test_each_source_wins_over_the_one_before(tmp_path: Path) -> None:
     assert sources["storage.driver"] == ('"auto"', "default")
 
 
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("1", True), ("False", False)])
+def test_a_variable_says_yes_or_no(text: str, value: bool) -> None:
+    assert load(environment={"HOOPER_DAEMON_EXPERIMENTAL": text})["daemon.experimental"] is value
+
+
+def test_a_variable_that_says_neither_is_refused() -> None:
+    with pytest.raises(InvalidArgument, match=r"HOOPER_DAEMON_EXPERIMENTAL=perhaps"):
+        load(environment={"HOOPER_DAEMON_EXPERIMENTAL": "perhaps"})
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [

@@ -31,6 +31,7 @@ class SystemService(System):
             **self._counts(),
             **self._drivers(),
             **_abilities(self._core.host),
+            "ExperimentalBuild": self._experimental,
             **_host_facts(),
         }
 
@@ -87,6 +88,10 @@ class SystemService(System):
             return self.engine_id()
         return str(row[0].decode())
 
+    @property
+    def _experimental(self) -> bool:
+        return bool(self._core.selector.config["daemon.experimental"])
+
     async def version(self) -> dict[str, str]:
         return {
             "Version": hooper.__version__,
@@ -95,6 +100,7 @@ class SystemService(System):
             "Os": "linux",
             "Arch": self._core.host.architecture,
             "BuildTime": "",
+            "Experimental": "true" if self._experimental else "false",
             "PythonVersion": platform.python_version(),
         }
 
@@ -156,7 +162,6 @@ def _abilities(host: HostInfo) -> dict[str, Any]:
         "CgroupDriver": "cgroupfs",
         "CgroupVersion": str(host.cgroup_version),
         "Debug": False,
-        "ExperimentalBuild": False,
     }
 
 

@@ -36,12 +36,12 @@ class DockerFrontend(Frontend):
         *,
         task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
     ) -> None:
-        version = (await self.engine.system.version()).get("Version", "")
+        about = await self.engine.system.version()
         self._headers = [
             (b"Api-Version", version_text(MAX_VERSION).encode()),
-            (b"Docker-Experimental", b"false"),
+            (b"Docker-Experimental", about.get("Experimental", "false").encode()),
             (b"Ostype", b"linux"),
-            (b"Server", f"hooper/{version} (linux)".encode()),
+            (b"Server", f"hooper/{about.get('Version', '')} (linux)".encode()),
         ]
         for target in START_PATH:
             self._router.preload(target)

@@ -38,11 +38,11 @@ async def version(engine: Engine, request: Request) -> Response:
         "BuildTime": found.get("BuildTime", ""),
     }
     number = found.get("Version", "")
-    engine_details = {**common, "Experimental": "false", "GoVersion": ""}
+    experimental = found.get("Experimental", "false")
+    engine_details = {**common, "Experimental": experimental, "GoVersion": ""}
     components = [{"Name": "Engine", "Version": number, "Details": engine_details}]
-    return Response(
-        200, {"Platform": {"Name": "hooper"}, "Components": components, "Version": number, **common, "GoVersion": ""}
-    )
+    about = {"Platform": {"Name": "hooper"}, "Components": components, "Version": number, **common, "GoVersion": ""}
+    return Response(200, about | ({"Experimental": True} if experimental == "true" else {}))
 
 
 def _info_defaults() -> dict[str, Any]:
