@@ -189,6 +189,23 @@ def test_oom_score(either: Engine) -> None:
     assert inside(either, "--oom-score-adj", "500", script="cat /proc/self/oom_score_adj") == ["500"]
 
 
+PORTS, PING = "net.ipv4.ip_unprivileged_port_start", "net.ipv4.ping_group_range"
+
+
+@pytest.mark.parametrize(
+    ("flags", "found"),
+    [
+        ([], "0 0-2147483647"),
+        (["--network", "none"], "0 0-2147483647"),
+        (["--sysctl", f"{PORTS}=80", "--sysctl", f"{PING}=1 2"], "80 1-2"),
+    ],
+    ids=["bridge", "none", "given"],
+)
+def test_users_may_take_any_port_and_ping(either: Engine, flags: list[str], found: str) -> None:
+    script = f"echo $(sysctl -n {PORTS}) $(sysctl -n {PING} | tr '\\t' '-')"
+    assert either.docker("run", "--rm", "-u", "1000", *flags, "busybox", "sh", "-c", script).stdout == f"{found}\n"
+
+
 def test_sysctls(either: Engine) -> None:
     flags = ["--sysctl", "kernel.shmmax=1234567", "--sysctl", "net.ipv4.ip_forward=0",
              "--sysctl", "net.core.somaxconn=321", "--sysctl", "fs.mqueue.msg_max=11"]  # fmt: skip
