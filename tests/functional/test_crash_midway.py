@@ -149,6 +149,20 @@ def test_a_run_that_removes_itself(own: Hooper) -> None:
     assert own.request("GET", "/containers/a1/json")[0] == 404
 
 
+@pytest.mark.parametrize("flags", [[], ["--rm"]], ids=["kept", "removed"])
+def test_a_run_that_ends_while_no_daemon_runs(own: Hooper, flags: list[str]) -> None:
+    process = client(own, "hooper", "run", *flags, "--name", "a1", "busybox", "sh", "-c", COUNTING)
+    support.until(lambda: "line 2\n" in own.docker("logs", "a1", check=False).stdout, what="output")
+    pid = state(own, "a1")["Pid"]
+    own.kill()
+    Path(f"/proc/{pid}/root/stop").touch()
+    support.until(lambda: not os.path.exists(f"/proc/{pid}"), what="its end")
+    own.start()
+    out, err = process.communicate(timeout=20)
+    assert (out.splitlines()[-1], err, process.returncode) == ("last", "", 5)
+    assert own.request("GET", "/containers/a1/json")[0] == (404 if flags else 200)
+
+
 # --- logs -f ---
 
 

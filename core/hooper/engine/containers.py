@@ -183,6 +183,8 @@ class ContainerService(Containers):
                 continue  # gone already, or another container uses it
 
     async def wait(self, name: str, condition: str = "not-running") -> Awaitable[WaitResult]:
+        if gone := self.lifecycle.waiters.gone(name):
+            return known(gone)
         container = self._store.get(name)
         if condition in ("", "not-running") and not container.state.running:
             return known(WaitResult(container.state.exit_code, container.state.error))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.lowlevel
 
+from hooper.api.engine import WaitResult
 from hooper.api.errors import HooperError
 from hooper.api.model import Container, Exec
 from hooper.engine import restarts
@@ -117,4 +118,5 @@ class _Taker:
         self._core.store.save(container)
         self._lifecycle.tell_end(container, exited)
         if container.host_config.auto_remove and not again:
+            self._lifecycle.waiters.keep(container.id, WaitResult(exited.exit_code, container.state.error))
             await self._lifecycle.remove(container)

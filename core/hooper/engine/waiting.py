@@ -31,9 +31,14 @@ class Waiter:
         return self._result
 
 
+_GONE = 256
+"""So many containers that are removed are remembered, the latest."""
+
+
 class Waiters:
     def __init__(self) -> None:
         self._waiting: dict[str, list[Waiter]] = {}
+        self._gone: dict[str, WaitResult] = {}
 
     def register(self, container_id: str, condition: str) -> Waiter:
         waiter = Waiter(condition)
@@ -46,6 +51,16 @@ class Waiters:
 
     def removed(self, container_id: str, result: WaitResult) -> None:
         self._resolve(container_id, CONDITIONS, result)
+
+    def keep(self, container_id: str, result: WaitResult) -> None:
+        """For who waited at the daemon before, and asks this one when the container is removed already."""
+        self._gone[container_id] = result
+        while len(self._gone) > _GONE:
+            del self._gone[next(iter(self._gone))]
+
+    def gone(self, container_id: str) -> WaitResult | None:
+        """What is kept of a container by its whole id."""
+        return self._gone.get(container_id)
 
     def _resolve(self, container_id: str, conditions: tuple[str, ...], result: WaitResult) -> None:
         waiting = self._waiting.pop(container_id, [])
