@@ -137,6 +137,7 @@ NEWER: list[tuple[Json, int, str]] = [
         501,
         'device driver "x" with capabilities: [[gpu]]',
     ),
+    ({"LogConfig": {"Type": "nope", "Config": {}}}, 400, 'no log driver named "nope" is registered'),
     ({"DeviceCgroupRules": ["foo"]}, 400, "invalid device cgroup rule format: 'foo'"),
     ({"Devices": [{"PathOnHost": "/dev/null", "CgroupPermissions": "rx"}]}, 400, "invalid device mode: rx"),
     ({"Devices": [{"PathOnHost": "/dev/null", "PathInContainer": "x"}]}, 400, "x is not an absolute path"),

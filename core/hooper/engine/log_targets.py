@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hooper.api.errors import InvalidArgument, NotFound, Unsupported
+from hooper.api.errors import InvalidArgument, NotFound
 from hooper.api.log_options import boolean, size
 from hooper.api.logs import LogDriver, LogTarget, not_readable
 from hooper.api.model import Container
@@ -35,13 +35,13 @@ def merged(options: dict[str, str] | None, configured: Options) -> dict[str, str
 
 
 def check(drivers: Mapping[str, LogDriver], cache: str, name: str, options: Options) -> None:
-    """InvalidArgument names what is wrong; Unsupported if there is no such driver."""
+    """InvalidArgument names what is wrong, or the drivers that there are."""
     if name == "none":
         return
     _common(options)
     driver = drivers.get(name)
     if driver is None:
-        raise Unsupported(
+        raise InvalidArgument(
             f'logger: no log driver named "{name}" is registered', remedy=f"There are: {', '.join(sorted(drivers))}."
         )
     driver.check(_own(options))
