@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import resource
+import signal
 import time
 from pathlib import Path
 
@@ -110,6 +112,26 @@ async def test_attributes_and_the_tag_are_in_each_line(tmp_path: Path) -> None:
 async def test_details_of_lines_without_attributes(tmp_path: Path) -> None:
     write(target(tmp_path), b"x\n")
     assert [entry.attributes for entry in await read(target(tmp_path), details=True)] == [{}]
+
+
+def test_whole_lines_that_still_fit_stay_on_a_full_disk(tmp_path: Path) -> None:
+    """RLIMIT_FSIZE stands in for the disk's end: both write a part, and fail then."""
+    log = target(tmp_path)
+    lines = [b"line %d\n" % number for number in range(50)]
+    writer = DRIVER.writer(log)
+    before, soft = resource.getrlimit(resource.RLIMIT_FSIZE), 1000
+    previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            writer.write("stdout", b"".join(lines), 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, previous)
+    writer.write("stdout", b"last\n", 2)
+    writer.close()
+    kept = [json.loads(line)["log"].encode() for line in next(tmp_path.glob("*.log")).read_bytes().splitlines()]
+    assert kept == [*lines[: len(kept) - 1], b"last\n"] and 10 < len(kept) < 20
 
 
 def test_a_cut_last_line_does_not_spoil_the_next(tmp_path: Path) -> None:

@@ -69,15 +69,22 @@ class RotatingFile:
         self._size = os.fstat(self._fd).st_size
 
     def _write(self, records: bytes) -> None:
+        written = 0
         try:
-            written = os.write(self._fd, records)
             while written < len(records):
-                written += os.write(self._fd, memoryview(records)[written:])
+                written += os.write(self._fd, memoryview(records)[written:] if written else records)
         except OSError:
             # No half record, or the next one would be lost with it.
-            os.ftruncate(self._fd, self._size)
+            self.truncate(self._size + self._whole(records, written))
             raise
         self._size += written
+
+    def _whole(self, records: bytes, count: int) -> int:
+        """How many of the first `count` bytes are whole records."""
+        whole = 0
+        while 0 < (end := self._end(records, whole + 1)) <= count:
+            whole = end
+        return whole
 
     def _rotate(self) -> None:
         if self._count == 1:
