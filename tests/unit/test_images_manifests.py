@@ -7,6 +7,7 @@ import pytest
 from hooper.api.errors import DataLoss, InvalidArgument, NotFound, Unsupported
 from hooper.api.manifests import (
     OCI_CONFIG,
+    OCI_INDEX,
     OCI_MANIFEST,
     ImageManifest,
     Index,
@@ -16,6 +17,8 @@ from hooper.api.manifests import (
     digest_of,
     fits,
     host_architecture,
+    make_manifest,
+    parse_manifest,
     parse_platform,
     platform_name,
 )
@@ -76,7 +79,7 @@ def test_platforms(text: str, name: str) -> None:
     assert platform_name(parse_platform(text)) == name
 
 
-@pytest.mark.parametrize("text", ["a/b/c/d", "linux//v7", "linux/../etc", "nope", "linx"])
+@pytest.mark.parametrize("text", ["a/b/c/d", "linux//v7", "linux/../etc", "nope", "linx", "linux/é"])
 def test_what_is_no_platform(text: str) -> None:
     with pytest.raises(InvalidArgument):
         parse_platform(text)
@@ -90,7 +93,30 @@ def test_nulls_in_a_configuration_are_absent_members() -> None:
     assert (image.os, image.config.user, image.rootfs.diff_ids, image.history) == ("linux", "", [], [])
 
 
-@pytest.mark.parametrize("config", [b"", b"[]", b'{"config":[]}', b'{"architecture":1}'])
+@pytest.mark.parametrize(
+    ("digest", "size", "why"),
+    [
+        ("sha256:../../x", 1, '"sha256:../../x" is not a digest'),
+        (f"md5:{0:032}", 1, "is not a digest"),
+        (digest_of(b""), -1, "has a negative size"),
+    ],
+)
+def test_parts_that_cannot_be_are_damage(digest: str, size: int, why: str) -> None:
+    part, whole = Descriptor(OCI_CONFIG, digest, size), Descriptor(OCI_CONFIG, digest_of(b""), 0)
+    for value in (
+        ImageManifest(schema_version=2, media_type=OCI_MANIFEST, config=part, layers=[]),
+        ImageManifest(schema_version=2, media_type=OCI_MANIFEST, config=whole, layers=[whole, part]),
+        Index(schema_version=2, media_type=OCI_INDEX, manifests=[part]),
+    ):
+        with pytest.raises(DataLoss, match=why):
+            parse_manifest(make_manifest(value), "x")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [b"", b"[]", b'{"config":[]}', b'{"architecture":1}', b"{" + b'"a":{' * 5000],
+    ids=["empty", "list", "listed config", "number", "nested"],
+)
 def test_a_damaged_configuration(config: bytes) -> None:
     with pytest.raises(DataLoss, match="the configuration of x is damaged"):
         decode_image(config, "x")

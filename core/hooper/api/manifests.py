@@ -37,8 +37,8 @@ _SCHEMA1 = (
     "application/vnd.docker.distribution.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v1+prettyjws",
 )
-_NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What decoding raises; the last if it is nested too deeply."""
+NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding damaged JSON raises; the last if it is nested too deeply."""
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "i386": "386", "i686": "386", "armv7l": "arm", "armv6l": "arm"}
 _SYSTEMS = (
     "linux", "windows", "darwin", "freebsd", "netbsd", "openbsd", "dragonfly", "solaris", "illumos", "aix", "android",
@@ -89,7 +89,7 @@ def parse_manifest(manifest: Manifest, name: str) -> ImageManifest | Index:
     """
     try:
         head = msgspec.json.decode(manifest.content, type=dict[str, Any])
-    except _NO_JSON as error:
+    except NO_JSON as error:
         raise DataLoss(f"the manifest of {name} is damaged", str(error), _PUSH_AGAIN) from error
     kind = head.get("mediaType") or manifest.descriptor.media_type
     if head.get("schemaVersion") == 1 or kind in _SCHEMA1:
@@ -104,7 +104,7 @@ def parse_manifest(manifest: Manifest, name: str) -> ImageManifest | Index:
         raise Unsupported(f"{name} is not an image", f"its media type is {kind}")
     try:
         parsed = msgspec.json.decode(manifest.content, type=wanted)
-    except _NO_JSON as error:
+    except NO_JSON as error:
         raise DataLoss(f"the manifest of {name} is damaged", str(error), _PUSH_AGAIN) from error
     parsed.media_type = kind or (OCI_INDEX if is_index else OCI_MANIFEST)
     _check_parts(parsed, name)
@@ -136,7 +136,7 @@ def as_referrer(manifest: Manifest) -> tuple[str, Descriptor]:
     found = manifest.descriptor
     try:
         value = msgspec.json.decode(manifest.content, type=_Referring)
-    except _NO_JSON:
+    except NO_JSON:
         return "", found
     kind = value.artifact_type or (value.config.media_type if value.config else "")
     entry = Descriptor(found.media_type, found.digest, found.size, annotations=value.annotations, artifact_type=kind)
@@ -168,7 +168,7 @@ def decode_image(config: bytes, name: str) -> Image:
             if part in raw:
                 raw[part] = _without_nulls(raw[part])
         return msgspec.convert(raw, Image)
-    except (*_NO_JSON, AttributeError) as error:
+    except (*NO_JSON, AttributeError) as error:
         raise DataLoss(f"the configuration of {name} is damaged", str(error), "Build or push it again.") from error
 
 

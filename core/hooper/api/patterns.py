@@ -212,22 +212,22 @@ class _Part(NamedTuple):
 
 def _parsed(pattern: str, *, deep: bool = True) -> Iterator[_Part]:
     """TEXT, ONE ("?"), CLASS, STAR, and DEEP for "**" or "**/" (a STAR unless `deep`). InvalidArgument."""
-    position, text = 0, ""
+    position, text = 0, list[str]()
     while position < len(pattern):
         char = pattern[position]
         position += 1
         if char not in _WILD:
-            text += char
+            text.append(char)
             continue
         if char == "\\":
             if position == len(pattern):
                 raise _bad(pattern)
-            text += pattern[position]
+            text.append(pattern[position])
             position += 1
             continue
         if text:
-            yield _Part(_Kind.TEXT, text)
-            text = ""
+            yield _Part(_Kind.TEXT, "".join(text))
+            text.clear()
         if char == "?":
             yield _Part(_Kind.ONE)
         elif char == "[":
@@ -239,7 +239,7 @@ def _parsed(pattern: str, *, deep: bool = True) -> Iterator[_Part]:
         else:
             yield _Part(_Kind.STAR)
     if text:
-        yield _Part(_Kind.TEXT, text)
+        yield _Part(_Kind.TEXT, "".join(text))
 
 
 def _character_class(pattern: str, position: int, *, strict: bool) -> tuple[str, int]:
@@ -249,19 +249,19 @@ def _character_class(pattern: str, position: int, *, strict: bool) -> tuple[str,
     """
     negated = pattern.startswith("^", position)
     position += negated
-    ranges, empty = "", True
+    ranges, empty = list[str](), True
     while empty or not pattern.startswith("]", position):
         low, position = _class_character(pattern, position)
         high, empty = low, False
         if pattern.startswith("-", position):
             high, position = _class_character(pattern, position + 1)
         if low <= high:
-            ranges += f"{re.escape(low)}-{re.escape(high)}"
+            ranges.append(f"{re.escape(low)}-{re.escape(high)}")
         elif strict:
             raise _bad(pattern)
     if not ranges:
         return (r"(?s:.)" if negated else r"(?!)"), position + 1
-    return f"[{'^' if negated else ''}{ranges}]", position + 1
+    return f"[{'^' if negated else ''}{''.join(ranges)}]", position + 1
 
 
 def _class_character(pattern: str, position: int) -> tuple[str, int]:

@@ -66,7 +66,7 @@ class Spool:
     def json(self, name: str, kind: Any) -> Any:
         try:
             return msgspec.json.decode(self.read(name), type=kind)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidArgument("cannot load the archive", f"{name} is damaged: {error}") from error
 
     def layer(self, name: str) -> Callable[[], AbstractContextManager[int]]:

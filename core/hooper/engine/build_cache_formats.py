@@ -172,5 +172,5 @@ def _made(step: WrittenStep, diff_ids: tuple[str, ...]) -> Made:
 def _converted(value: Any, kind: type[_T], name: str) -> _T:
     try:
         return msgspec.json.decode(value, type=kind) if isinstance(value, bytes) else msgspec.convert(value, kind)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DataLoss(f"the build cache {name} is damaged", str(error), "Write it again.") from error

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
 
 from hooper.api.errors import InvalidArgument
+from hooper.api.manifests import NO_JSON
 from hooper.api.registry import Credentials
 from hooper_api_docker.http import Request
 
@@ -41,7 +41,7 @@ def decode_json(data: bytes, decoder: msgspec.json.Decoder[T], repair: Callable[
         except (msgspec.ValidationError, AttributeError, TypeError) as still:
             error = still if isinstance(still, msgspec.ValidationError) else error
         raise InvalidArgument("invalid request body", str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NO_JSON as error:
         raise InvalidArgument("invalid JSON", str(error)) from None
 
 
@@ -82,7 +82,7 @@ def _credentials(auth: _Auth) -> Credentials | None:
     if not found.password and auth.auth:
         try:
             user, _, password = base64.b64decode(auth.auth).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:
             return None
         found = Credentials(user, password, found.identity_token, found.registry_token)
     return found if found.password or found.identity_token or found.registry_token else None
@@ -96,7 +96,7 @@ def registry_auth(request: Request) -> Credentials | None:
     """X-Registry-Auth. What cannot be read counts as none, as in dockerd."""
     try:
         return _credentials(_auth_decoder.decode(_decode_header(request.headers.get(b"x-registry-auth", b""))))
-    except (binascii.Error, ValueError):
+    except (ValueError, RecursionError):
         return None
 
 
@@ -104,7 +104,7 @@ def registry_config(request: Request) -> dict[str, Credentials]:
     """X-Registry-Config: credentials by registry host."""
     try:
         auths = _auths_decoder.decode(_decode_header(request.headers.get(b"x-registry-config", b"")))
-    except (binascii.Error, ValueError):
+    except (ValueError, RecursionError):
         return {}
     found = {registry_host(server): _credentials(auth) for server, auth in auths.items()}
     return {host: credentials for host, credentials in found.items() if credentials}
@@ -115,7 +115,7 @@ def build_credentials(request: Request) -> dict[str, Credentials]:
     found = registry_config(request)
     try:
         host, credentials = login(_decode_header(request.headers.get(b"x-registry-auth", b"")))
-    except (binascii.Error, ValueError, InvalidArgument):
+    except (ValueError, InvalidArgument):
         return found
     return {host: credentials, **found} if credentials != Credentials(username=credentials.username) else found
 
@@ -131,6 +131,6 @@ def login(data: bytes) -> tuple[str, Credentials]:
     """Host and credentials of a POST /auth. InvalidArgument."""
     try:
         auth = _auth_decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NO_JSON as error:
         raise InvalidArgument("invalid JSON", str(error)) from None
     return registry_host(auth.serveraddress or ""), _credentials(auth) or Credentials(username=auth.username or "")

@@ -32,7 +32,7 @@ import msgspec
 
 from hooper.api.builder import BuildRequest, CacheSpec, NamedContext, OutputSpec
 from hooper.api.errors import InvalidArgument, Unsupported
-from hooper.api.manifests import parse_platform
+from hooper.api.manifests import NO_JSON, parse_platform
 from hooper.api.model import Ulimit
 from hooper.api.reference import Reference
 from hooper_api_docker.bodies import build_credentials
@@ -282,5 +282,5 @@ def _contexts(own: _Own) -> dict[str, NamedContext]:
 def _decoded(name: str, value: str, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(value, type=kind)
-    except msgspec.DecodeError as error:
+    except NO_JSON as error:
         raise _wrong(name, value, str(error)) from None

@@ -6,7 +6,7 @@ import msgspec
 
 from hooper.api.engine import Engine
 from hooper.api.errors import InvalidArgument
-from hooper.api.manifests import platform_name
+from hooper.api.manifests import NO_JSON, platform_name
 from hooper.api.model import ImageSummary
 from hooper.api.registry import Platform
 from hooper_api_docker import image_shapes as shapes
@@ -40,7 +40,7 @@ def _platform_text(text: str) -> str:
         return text
     try:
         found = msgspec.json.decode(text, type=Platform)
-    except msgspec.DecodeError as error:
+    except NO_JSON as error:
         raise InvalidArgument("invalid platform", str(error), "Send a JSON object with os and architecture.") from None
     return platform_name(found)
 

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from hooper.api.errors import InvalidArgument
+from hooper.api.manifests import NO_JSON
 
 T = TypeVar("T")
 _FALSE = ("", "0", "no", "false", "none")
@@ -63,7 +64,7 @@ class Query:
             return None
         try:
             return msgspec.json.decode(text, type=kind | None)
-        except msgspec.DecodeError as error:
+        except NO_JSON as error:
             raise InvalidArgument(f"invalid parameter {name}", str(error)) from None
 
     def filters(self) -> dict[str, list[str]]:
@@ -73,7 +74,7 @@ class Query:
             return {}
         try:
             parsed = _filters.decode(text.encode())
-        except msgspec.DecodeError as error:
+        except NO_JSON as error:
             raise InvalidArgument(
                 "invalid filter", str(error), 'Filters are JSON, such as {"label": {"a=b": true}}.'
             ) from None

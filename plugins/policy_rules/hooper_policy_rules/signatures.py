@@ -77,7 +77,7 @@ class Verifier:
     ) -> AsyncIterator[Finding]:
         try:
             layers = msgspec.json.decode(manifest.content, type=_Layers).layers
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             yield Finding(where, False, "its manifest is damaged")
             return
         for number, layer in enumerate(layers[:_MOST], 1):

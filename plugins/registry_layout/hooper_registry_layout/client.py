@@ -76,7 +76,7 @@ class LayoutClient(RegistryClient):
     def _decoded(self, content: bytes) -> _Parts:
         try:
             return msgspec.json.decode(content, type=_Parts)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise DataLoss(f"a manifest of {self._shown} is damaged", str(error), "Write the layout again.") from error
 
     def _content(self, digest: str) -> bytes:

@@ -12,6 +12,7 @@ import msgspec
 from hooper.api.errors import DataLoss, InvalidArgument, NotFound
 from hooper.api.layout import INDEX, TAG_NAME, WHOLE_NAME, blob_path
 from hooper.api.manifests import (
+    NO_JSON,
     OCI_CONFIG,
     OCI_INDEX,
     OCI_LAYER_TAR,
@@ -43,7 +44,7 @@ def load_index(files: Files, shown: str) -> Index:
         return Index(schema_version=2, media_type=OCI_INDEX, manifests=[])
     try:
         return msgspec.json.decode(read(files, INDEX), type=Index)
-    except msgspec.DecodeError as error:
+    except NO_JSON as error:
         raise DataLoss(f"{INDEX} of {shown} is damaged", str(error), "Write the layout again.") from error
 
 
@@ -105,7 +106,7 @@ def docker_index(files: Files, shown: str) -> Archived:
     """The images of manifest.json, whose manifests are made of it. DataLoss."""
     try:
         entries = msgspec.json.decode(read(files, DOCKER_MANIFEST), type=list[DockerEntry])
-    except msgspec.DecodeError as error:
+    except NO_JSON as error:
         raise DataLoss(f"{DOCKER_MANIFEST} of {shown} is damaged", str(error), "Save it again.") from error
     made = Archived(Index(schema_version=2, media_type=OCI_INDEX, manifests=[]), {}, {})
     for entry in entries:
@@ -182,13 +183,22 @@ def _tags(entry: Descriptor) -> Iterable[str]:
 
 
 def _image(files: Files, entry: Descriptor) -> ImageManifest | None:
-    if not is_digest(entry.digest) or not files.has(blob_path(entry.digest)):
-        return None
-    value = msgspec.json.decode(read(files, blob_path(entry.digest)))
-    if "manifests" in value:
-        children = msgspec.convert(value, Index).manifests
-        return next((image for child in children if (image := _image(files, child)) is not None), None)
-    return msgspec.convert(value, ImageManifest) if "config" in value else None
+    """What an entry stands for; None if it is no image. Indexes may lead back to themselves: blobs are not verified."""
+    waiting, seen = [entry], set[str]()
+    while waiting:
+        digest = waiting.pop().digest
+        if digest in seen or not is_digest(digest) or not files.has(blob_path(digest)):
+            continue
+        seen.add(digest)
+        try:
+            value = msgspec.json.decode(read(files, blob_path(digest)), type=dict[str, Any])
+            if "manifests" in value:
+                waiting += reversed(msgspec.convert(value, Index).manifests)
+            elif "config" in value:
+                return msgspec.convert(value, ImageManifest)
+        except NO_JSON:
+            continue
+    return None
 
 
 def check_digest(content: bytes, digest: str, shown: str) -> None:

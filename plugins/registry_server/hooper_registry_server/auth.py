@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hmac
 import os
 import re
@@ -198,6 +197,6 @@ def credentials_of(value: str) -> tuple[str, str]:
     """User and password of basic authentication (RFC 7617); empty ones if it is damaged."""
     try:
         user, _, password = base64.b64decode(value, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
         return "", ""
     return user, password

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from hooper.api.manifests import DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
+from hooper.api.manifests import DOCKER_INDEX, DOCKER_MANIFEST, NO_JSON, OCI_INDEX, OCI_MANIFEST
 from hooper_registry_server.catalogue import Part, Stored
 from hooper_registry_server.names import is_digest
 from hooper_registry_server.problems import Problem
@@ -28,7 +28,7 @@ def parse(content: bytes, content_type: str, digest: str) -> Stored:
     """
     try:
         document = msgspec.json.decode(content)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except NO_JSON as error:
         raise _invalid(f"it is not JSON: {error}") from error
     if not isinstance(document, dict):
         raise _invalid("it is not a JSON object")
