@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hooper.api.errors import DataLoss, InvalidArgument
-from hooper.content.tar import FILE, MAX_SPECIAL, Entry, TarReader
+from hooper.content.tar import FILE, MAX_SPECIAL, Entry, TarReader, shown
 from hooper.content.tarwrite import TarWriter, encode_header
 
 
@@ -76,6 +76,12 @@ def test_a_sparse_map_that_does_not_fit_is_damage() -> None:
         read(with_checksum(block) + bytes(512))
 
 
+def test_a_sparse_map_with_a_negative_number_of_segments_is_damage() -> None:
+    described = pax(b"22 GNU.sparse.major=1\n" + b"27 GNU.sparse.realsize=512\n")
+    with pytest.raises(DataLoss, match="negative number of segments"):
+        read(described + header(size=512) + b"-1\n0\n512\n".ljust(512, b"\0"))
+
+
 def test_old_archives_mark_directories_by_name() -> None:
     (entry,) = read(with_checksum(bytearray(header(b"dir/", b"\0"))))
     assert entry.kind == b"5"
@@ -109,3 +115,43 @@ def test_data_of_limited_size() -> None:
     with pytest.raises(DataLoss):
         reader.data(4)
     assert reader.data(5) == b"12345"
+
+
+def test_long_names_without_end_are_refused() -> None:
+    """Small ones too: their headers count."""
+    with pytest.raises(DataLoss, match="damaged") as caught:
+        read((header(b"x", b"L", size=0)) * (MAX_SPECIAL // 512 + 1) + header())
+    assert "too long" in caught.value.why
+
+
+def test_a_header_for_all_entries_gives_them_no_attributes() -> None:
+    (entry,) = read(
+        header(b"all", b"g", size=35) + b"35 SCHILY.xattr.user.everything=12\n".ljust(512, b"\0") + header()
+    )
+    assert entry.xattrs == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [(b"plain", "plain"), (b"", "/"), (b"a\x1b[2J\nb", "a\\x1b[2J\\nb"), (b"x" * 500, "x" * 200 + "...")],
+    ids=["plain", "root", "control", "long"],
+)
+def test_names_in_messages(name: bytes, text: str) -> None:
+    assert shown(name) == text
+
+
+def test_data_may_be_passed_over_unread() -> None:
+    archive = header(size=5000) + b"a" * 5120 + header(b"last", size=3) + b"abc"
+    position = 0
+
+    def following() -> bytes:
+        nonlocal position
+        position += 512
+        return archive[position - 512 : position]
+
+    def seek(count: int) -> None:
+        nonlocal position
+        position += count
+
+    reader = TarReader(following, seek)
+    assert [(entry.name, reader.offset) for entry in reader] == [(b"file", 512), (b"last", 512 + 5120 + 512)]

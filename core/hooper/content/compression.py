@@ -15,6 +15,8 @@ from hooper.api.errors import DataLoss, Unsupported
 CHUNK = 1 << 20
 """Bytes of a plain chunk at most."""
 _INPUT = 1 << 17
+_XZ_MEMORY = 1 << 28
+"""Bytes that unpacking xz may take: xz -9 needs a quarter of it, what asks for more is no layer."""
 _MAGIC = (
     (b"\x1f\x8b", "gzip"),
     (b"\x28\xb5\x2f\xfd", "zstd"),
@@ -118,7 +120,7 @@ def _decompress(kind: str, source: _Source) -> Iterator[bytes]:
 
     pending = source.read()
     while pending:
-        member: Any = bz2.BZ2Decompressor() if kind == "bzip2" else lzma.LZMADecompressor()
+        member: Any = bz2.BZ2Decompressor() if kind == "bzip2" else lzma.LZMADecompressor(memlimit=_XZ_MEMORY)
         while not member.eof:
             if member.needs_input and not pending and not (pending := source.read()):
                 raise _damaged(kind, "it is cut off")

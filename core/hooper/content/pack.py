@@ -22,8 +22,9 @@ from hooper.content import mounting
 from hooper.content.tar import DIRECTORY, FILE, HARDLINK, Entry
 from hooper.content.tarwrite import TarWriter
 from hooper.content.trees import entry_of, read_xattrs
-from hooper.content.unpack import OPAQUE
 
+_OPAQUE = "trusted.overlay.opaque"
+"""The attribute of a directory that hides what is below it, by overlayfs."""
 _PIECE = 1 << 20
 
 
@@ -127,7 +128,7 @@ def _is_whiteout(status: os.stat_result) -> bool:
 
 def _is_opaque(path: bytes) -> bool:
     try:
-        return os.getxattr(path, OPAQUE, follow_symlinks=False) == b"y"
+        return os.getxattr(path, _OPAQUE, follow_symlinks=False) == b"y"
     except OSError:
         return False
 

@@ -7,6 +7,7 @@ the offset at which it shows; no length that an archive claims makes the reader 
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
@@ -25,8 +26,12 @@ GNU_SPARSE = b"S"
 _ZERO = bytes(BLOCK)
 _HEADER = struct.Struct("100s8s8s8s12s12s8sc100s6s2s32s32s8s8s155s12x")
 _SECONDS_MAX = 1 << 55
+_SHOWN = 200
+"""Bytes of a name that messages show."""
 _WITHOUT_DATA = frozenset((HARDLINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO))
 _XATTR = b"SCHILY.xattr."
+_GLOBAL = frozenset((b"path", b"linkpath", b"size", b"uid", b"gid", b"mtime"))
+"""What headers can say of all entries to come; attributes and sparse maps belong to one."""
 
 
 class Entry:
@@ -64,16 +69,25 @@ class Entry:
         self.sparse: tuple[tuple[int, int], ...] | None = None
 
 
+def shown(name: bytes) -> str:
+    """A name of an archive for messages: short, and without what would move a terminal's cursor."""
+    text = os.fsdecode(name if len(name) <= _SHOWN else name[:_SHOWN] + b"...") or "/"
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
 def damaged(offset: int, reason: str) -> DataLoss:
     """The error for an archive that is wrong at a byte."""
     return DataLoss("the archive is damaged", f"at byte {offset}: {reason}", "Fetch it or make it again.")
 
 
 class Stream:
-    """Bytes that come in chunks, taken by count. `read` returns the next chunk, b"" at the end."""
+    """Bytes that come in chunks, taken by count. `read` returns the next chunk, b"" at the end.
 
-    def __init__(self, read: Callable[[], bytes]) -> None:
-        self._read = read
+    `seek`, if given, passes over so many bytes that need not be read; that they are not there goes unnoticed then.
+    """
+
+    def __init__(self, read: Callable[[], bytes], seek: Callable[[int], object] | None = None) -> None:
+        self._read, self._seek = read, seek
         self._chunk = b""
         self._position = 0
         self._before = 0
@@ -124,6 +138,12 @@ class Stream:
         """
         if count + padding <= len(self._chunk) - self._position:
             self._position += count + padding
+            return
+        if self._seek is not None:
+            beyond = count + padding - (len(self._chunk) - self._position)
+            self._before += len(self._chunk) + beyond
+            self._chunk, self._position = b"", 0
+            self._seek(beyond)
             return
         for _ in self.pieces(count):
             pass
@@ -214,10 +234,11 @@ def _nanoseconds(text: bytes, offset: int) -> int:
 
 
 class TarReader:
-    """The entries of an archive, in order. `read` returns the next chunk of it, b"" at its end."""
+    """The entries of an archive, in order. `read` returns the next chunk of it, b"" at its end; `seek` see `Stream`."""
 
-    def __init__(self, read: Callable[[], bytes]) -> None:
-        self._stream = Stream(read)
+    def __init__(self, read: Callable[[], bytes], seek: Callable[[int], object] | None = None) -> None:
+        self._stream = Stream(read, seek)
+        self._drains = seek is None
         self._left = 0
         self._padding = 0
         self._global: dict[bytes, bytes] = {}
@@ -251,7 +272,13 @@ class TarReader:
             yield entry
         if pax:
             raise damaged(stream.offset, "it ends after a header that describes an entry")
-        stream.drain()
+        if self._drains:
+            stream.drain()
+
+    @property
+    def offset(self) -> int:
+        """Where in the archive the data of the current entry begin, of which none were taken yet."""
+        return self._stream.offset
 
     def pieces(self) -> Iterator[memoryview]:
         """The data of the current entry that were not taken yet: the segments of a sparse file, joined."""
@@ -268,7 +295,7 @@ class TarReader:
     def _special(self, entry: Entry, pax: dict[bytes, bytes]) -> None:
         """Reads a header that describes the entry after it, into `pax`."""
         local = entry.kind != b"g"
-        self._described[local] += entry.size
+        self._described[local] += max(entry.size, 1) if not local else entry.size + BLOCK
         if self._described[local] > MAX_SPECIAL:
             raise damaged(entry.offset, f"headers of {self._described[local]} bytes are too long")
         data = self._stream.take(entry.size)
@@ -278,12 +305,15 @@ class TarReader:
         if entry.kind in b"LK":
             pax[b"path" if entry.kind == b"L" else b"linkpath"] = _until_nul(data)
             return
-        target = pax if local else self._global
-        for key, value in _pax_records(data, entry.offset):
+        records = _pax_records(data, entry.offset)
+        if not local:
+            self._global.update((key, value) for key, value in records if key in _GLOBAL)
+            return
+        for key, value in records:
             if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
                 self._map.append(_decimal(value, entry.offset))
             else:
-                target[key] = value
+                pax[key] = value
 
     def _extend(self, entry: Entry, pax: Mapping[bytes, bytes]) -> None:
         offset = entry.offset
@@ -367,19 +397,20 @@ class TarReader:
 
     def _leading_map(self, entry: Entry) -> tuple[list[int], int]:
         """The map of PAX 1.0: decimal lines (count, then offset and length each), padded to a block."""
-        text = b""
-        wanted = 1
-        while (lines := text.count(b"\n")) < wanted:
+        text = bytearray()
+        lines, wanted = 0, 1
+        while lines < wanted:
             block = self._stream.take(BLOCK)
             if len(block) < BLOCK or len(text) + BLOCK > min(entry.stored, MAX_SPECIAL):
                 raise damaged(entry.offset, "a sparse map is cut off or too long")
             text += block
-            if wanted == 1 and (lines or b"\n" in block):
-                count = _decimal(text.partition(b"\n")[0], entry.offset)
+            lines += block.count(b"\n")
+            if wanted == 1 and lines:
+                count = _decimal(bytes(text.partition(b"\n")[0]), entry.offset)
                 if count < 0:
                     raise damaged(entry.offset, "a sparse map has a negative number of segments")
                 wanted = 1 + 2 * count
-        return [_decimal(part, entry.offset) for part in text.split(b"\n")[1:wanted]], len(text)
+        return [_decimal(part, entry.offset) for part in bytes(text).split(b"\n")[1:wanted]], len(text)
 
     @staticmethod
     def _set_sparse(entry: Entry, numbers: list[int], real: int, stored: int) -> None:

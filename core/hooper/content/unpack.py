@@ -26,14 +26,21 @@ from hooper.content.tar import (
     Entry,
     TarReader,
     damaged,
+    shown,
 )  # fmt: skip
 from hooper.content.trees import kept_xattr, remove
 
-OPAQUE = "trusted.overlay.opaque"
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _WHITEOUT = b".wh."
+_AUFS = b".wh..wh."
 _ID_MAX = 0xFFFFFFFE
+_ID_MIN = -(1 << 31)
 _SPECIAL_BITS = 0o6000
+_REMEMBERED_MAX = 1 << 30
+"""Bytes that what is remembered of an archive's entries may take, about: no archive with billions of them uses up the
+memory. It is room for six million files."""
+_REMEMBERED_ENTRY = 128
+"""Of them, what an entry takes beyond its name and attributes."""
 
 
 def clean(name: bytes, offset: int) -> bytes:
@@ -41,15 +48,13 @@ def clean(name: bytes, offset: int) -> bytes:
 
     DataLoss if it leads outside. b"" is the root itself.
     """
-    if name[-1:] == b"/":
-        name = name[:-1]
     if name[:1] not in b"/." and b"//" not in name and b"/." not in name:
-        return name
+        return name[:-1] if name[-1:] == b"/" else name
     parts: list[bytes] = []
     for part in name.split(b"/"):
         if part == b"..":
             if not parts:
-                raise damaged(offset, f"the name {os.fsdecode(name)} leads out of the archive")
+                raise damaged(offset, f"the name {shown(name)} leads out of the archive")
             parts.pop()
         elif part not in (b"", b"."):
             parts.append(part)
@@ -57,7 +62,7 @@ def clean(name: bytes, offset: int) -> bytes:
 
 
 def _failed(entry: Entry, error: OSError) -> HooperError:
-    what = f"cannot unpack {os.fsdecode(entry.name)}"
+    what = f"cannot unpack {shown(entry.name)}"
     why = error.strerror or str(error)
     if full := no_space(error, what):
         return full
@@ -65,14 +70,14 @@ def _failed(entry: Entry, error: OSError) -> HooperError:
         return Unsupported(what, why, "The file system or the rights of the engine do not allow this kind of file.")
     if error.errno == errno.EIO:
         return Internal(what, why, "Check the disk.")
-    return damaged(entry.offset, f"{os.fsdecode(entry.name)}: {why}")
+    return damaged(entry.offset, f"{shown(entry.name)}: {why}")
 
 
 class Unpacker:
     """Unpacks one archive below the working directory.
 
-    `whiteouts`: "delete" applies them to the files that are there, "overlay" turns them into overlayfs's own
-    (a character device 0:0, an attribute on an opaque directory), "keep" takes them for ordinary files.
+    `whiteouts`: "delete" applies them to the files that are there, those in overlayfs's form (a character device 0:0)
+    too; "keep" takes them for ordinary files.
     `owner`: gives all files to this (uid, gid) in place of their own. `strict`: a directory and another kind of
     file never replace each other: InvalidArgument.
     """
@@ -95,11 +100,11 @@ class Unpacker:
         self._visited: dict[bytes, os.stat_result] = {}
         """Those that were there before: they get their times back."""
         self._brought: set[bytes] = set()
-        self._whited: set[bytes] = set()
-        self.implied: list[bytes] = []
-        """Directories that entries are in but that have none themselves: made 0755, of root."""
-        self.converted = 0
-        """Whiteouts in overlayfs's form that were made."""
+        self._holding = {b""}
+        """Directories that were there before and may have in them what the archive brought."""
+        self._purged: set[bytes] = set()
+        """Directories in which there is nothing but what the archive brought."""
+        self._remembered = 0
         self._makers = {
             FILE: self._file, DIRECTORY: self._directory, SYMLINK: self._symlink, HARDLINK: self._hardlink,
             CHARACTER: self._device, BLOCK_DEVICE: self._device, FIFO: self._device,
@@ -112,11 +117,12 @@ class Unpacker:
         self._enter(b"")
         for entry in self._reader:
             path = clean(entry.name, entry.offset)
+            self._remember(path, entry)
             try:
                 parent, _, base = path.rpartition(b"/")
                 known = self._parents.get(parent)
                 self._inherits = self._enter(parent) if known is None else known
-                if base[:4] == _WHITEOUT and self._whiteouts != "keep":
+                if base[:4] == _WHITEOUT and self._whiteouts == "delete":
                     self._whiteout(parent, base, entry)
                     continue
                 maker = makers.get(entry.kind)
@@ -129,60 +135,78 @@ class Unpacker:
                 raise _failed(entry, error) from error
         self._finish()
 
+    def _remember(self, path: bytes, entry: Entry) -> None:
+        """Counts what an entry takes of the memory; also that which takes none, so that no archive goes on for ever."""
+        self._remembered += _REMEMBERED_ENTRY + len(path)
+        if entry.xattrs and entry.kind == DIRECTORY:
+            self._remembered += sum(len(name) + len(value) + _REMEMBERED_ENTRY for name, value in entry.xattrs.items())
+        if self._remembered > _REMEMBERED_MAX:
+            raise damaged(entry.offset, "it has too many entries to remember, several millions")
+
     # --- the way to an entry -------------------------------------------------------------------------
 
     def _enter(self, path: bytes) -> bool:
         """Makes sure that a directory is there, and tells whether new files in it inherit its group."""
-        known = self._parents.get(path)
-        if known is not None:
-            return known
-        if path:
-            self._enter(path.rpartition(b"/")[0])
-        try:
-            status = os.stat(path or b".")
-            if path in self._whited and stat.S_ISCHR(status.st_mode):
-                os.unlink(path)
-                raise FileNotFoundError
-        except FileNotFoundError:
+        missing: list[bytes] = []
+        while (known := self._parents.get(path)) is None:
+            try:
+                known = self._known(path, os.stat(path or b"."))
+                break
+            except FileNotFoundError:
+                missing.append(path)
+                path = path.rpartition(b"/")[0]
+        inherits = known
+        while missing:
+            path = missing.pop()
+            base = path.rpartition(b"/")[2]
+            if self._whiteouts == "delete" and base.startswith(_WHITEOUT) and not base.startswith(_AUFS):
+                raise OSError(errno.EINVAL, "a directory cannot have the name of a whiteout")
+            # Without an entry of its own: 0755, of root.
             os.mkdir(path, 0o755)
-            self._mark_opaque(path)
-            self.implied.append(path)
             self._brought.add(path)
-            status = os.stat(path)
-        else:
-            if not stat.S_ISDIR(status.st_mode):
-                raise NotADirectoryError(errno.ENOTDIR, f"{os.fsdecode(path)} is not a directory")
-            if path not in self._brought:
-                self._visited[path] = status
+            self._remembered += 2 * (_REMEMBERED_ENTRY + len(path))
+            inherits = self._known(path, os.stat(path))
+        return inherits
+
+    def _known(self, path: bytes, status: os.stat_result) -> bool:
+        if not stat.S_ISDIR(status.st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, f"{shown(path)} is not a directory")
+        if path not in self._brought:
+            self._visited.setdefault(path, status)
+            above = path
+            while above not in self._holding:
+                self._holding.add(above)
+                above = above.rpartition(b"/")[0]
         self._parents[path] = inherits = bool(status.st_mode & stat.S_ISGID)
         return inherits
 
-    def _mark_opaque(self, path: bytes) -> None:
-        """A directory in the place of one that this layer whited out hides what was below."""
-        if path in self._whited:
-            self._whited.discard(path)
-            os.setxattr(path, OPAQUE, b"y")
-
     def _clear(self, path: bytes, *, directory: bool = False) -> None:
         """Removes what an entry replaces, and what was known about it."""
-        self._parents.pop(path, None)
-        is_directory = stat.S_ISDIR(os.lstat(path).st_mode)
+        mode = os.lstat(path).st_mode
+        is_directory = stat.S_ISDIR(mode)
         if self._strict and is_directory is not directory:
             kinds = ("non-directory", "directory")
             raise InvalidArgument(
-                f"cannot overwrite {kinds[is_directory]} {os.fsdecode(path)} with {kinds[directory]}",
+                f"cannot overwrite {kinds[is_directory]} {shown(path)} with {kinds[directory]}",
                 remedy="Remove it first, or copy to another place.",
             )
-        if not is_directory:
+        if is_directory:
+            brought = path in self._brought
+            remove(path, self._forget)
+            if brought:
+                self._brought.add(path)
+        else:
             os.unlink(path)
-            return
-        remove(path)
-        below = path + b"/"
-        self._parents = {b"": self._parents[b""]}
-        for known in (self._directories, self._visited):
-            for gone in [each for each in known if each == path or each.startswith(below)]:
-                del known[gone]
-        self._brought = {each for each in self._brought if not each.startswith(below)}
+        if is_directory or stat.S_ISLNK(mode):
+            # Other names may have led there as well.
+            self._parents = {b"": self._parents[b""]}
+
+    def _forget(self, path: bytes) -> None:
+        self._brought.discard(path)
+        self._holding.discard(path)
+        self._purged.discard(path)
+        self._directories.pop(path, None)
+        self._visited.pop(path, None)
 
     # --- one kind of entry each ----------------------------------------------------------------------
 
@@ -207,39 +231,18 @@ class Unpacker:
             os.close(fd)
 
     def _content(self, fd: int, entry: Entry) -> None:
-        if entry.sparse is not None:
-            self._sparse(fd, entry)
-        elif entry.size:
-            for piece in self._reader.pieces():
-                write_all(fd, piece)
-
-    def _sparse(self, fd: int, entry: Entry) -> None:
-        segments = iter(entry.sparse or ())
-        left = 0
-        for piece in self._reader.pieces():
-            while piece:
-                while not left:
-                    start, left = next(segments)
-                    os.lseek(fd, start, os.SEEK_SET)
-                part = piece[:left]
-                write_all(fd, part)
-                left -= len(part)
-                piece = piece[len(part) :]
-        os.ftruncate(fd, entry.size)
+        if entry.size:
+            write_content(self._reader, fd, entry)
 
     def _directory(self, path: bytes, entry: Entry) -> None:
         if path:
             try:
                 os.mkdir(path, entry.mode & 0o1777)
                 self._parents[path] = False
-                self._mark_opaque(path)
             except FileExistsError:
                 if not stat.S_ISDIR(os.lstat(path).st_mode):
-                    whited = path in self._whited
                     self._clear(path, directory=True)
                     os.mkdir(path, 0o755)
-                    if whited:
-                        self._mark_opaque(path)
         self._directories.pop(path, None)
         self._directories[path] = entry
 
@@ -263,16 +266,19 @@ class Unpacker:
             self._clear(path)
             os.link(target, path, follow_symlinks=False)
         except FileNotFoundError:
-            raise damaged(
-                entry.offset, f"{os.fsdecode(path)} is a link to {os.fsdecode(target)}, which is not there"
-            ) from None
+            raise damaged(entry.offset, f"{shown(path)} is a link to {shown(target)}, which is not there") from None
 
     def _device(self, path: bytes, entry: Entry) -> None:
         kind = {CHARACTER: stat.S_IFCHR, BLOCK_DEVICE: stat.S_IFBLK, FIFO: stat.S_IFIFO}[entry.kind]
-        try:
-            number = os.makedev(entry.major, entry.minor)
-        except OverflowError:
-            raise damaged(entry.offset, f"{os.fsdecode(path)} has an impossible device number") from None
+        if not (0 <= entry.major < 1 << 12 and 0 <= entry.minor < 1 << 20):
+            raise damaged(entry.offset, f"{shown(path)} has an impossible device number")
+        number = os.makedev(entry.major, entry.minor)
+        if kind == stat.S_IFCHR and not number and self._whiteouts == "delete":
+            # Where overlayfs finds one, the name is gone; so it is with every driver.
+            if os.path.lexists(path):
+                self._clear(path)
+            self._brought.discard(path)
+            return
         try:
             os.mknod(path, entry.mode | kind, number)
         except FileExistsError:
@@ -283,7 +289,7 @@ class Unpacker:
     def _unknown(self, entry: Entry) -> None:
         # A volume label (GNU) and a directory's old listing (GNU, incremental) describe no file.
         if entry.kind not in b"VD":
-            raise damaged(entry.offset, f"{os.fsdecode(entry.name)} is of the unknown kind {entry.kind!r}")
+            raise damaged(entry.offset, f"{shown(entry.name)} is of the unknown kind {entry.kind!r}")
 
     # --- metadata ------------------------------------------------------------------------------------
 
@@ -291,9 +297,12 @@ class Unpacker:
         if self._owner is not None:
             return self._owner
         uid, gid = entry.uid, entry.gid
-        if not (0 <= uid <= _ID_MAX and 0 <= gid <= _ID_MAX):
-            raise damaged(entry.offset, f"{os.fsdecode(entry.name)} has the impossible owner {uid}:{gid}")
-        return uid, gid
+        if 0 <= uid <= _ID_MAX and 0 <= gid <= _ID_MAX:
+            return uid, gid
+        if not all(_ID_MIN <= each <= _ID_MAX and each != -1 for each in (uid, gid)):
+            raise damaged(entry.offset, f"{shown(entry.name)} has the impossible owner {uid}:{gid}")
+        # -2 and the like come from systems whose ids are signed: "nobody" of macOS.
+        return uid & 0xFFFFFFFF, gid & 0xFFFFFFFF
 
     def _dress(self, path: bytes, entry: Entry) -> None:
         """Sets what symlinks and devices have of metadata."""
@@ -326,43 +335,59 @@ class Unpacker:
 
     def _whiteout(self, parent: bytes, base: bytes, entry: Entry) -> None:
         if base == b".wh..wh..opq":
-            if self._whiteouts == "overlay":
-                os.setxattr(parent or b".", OPAQUE, b"y")
-                self.converted += 1
-            else:
-                self._purge(parent)
+            self._purge(parent)
             return
-        if base.startswith(b".wh..wh."):
-            return  # AUFS's own files
+        if base.startswith(_AUFS):
+            return
         hidden = base[4:]
         if hidden in (b"", b".", b".."):
-            raise damaged(entry.offset, f"the whiteout {os.fsdecode(entry.name)} hides nothing that can be")
-        path = parent + b"/" + hidden if parent else hidden
-        if self._whiteouts == "delete":
-            self._hide(path)
-            return
-        self._whited.add(path)
-        self.converted += 1
-        try:
-            os.mknod(path, stat.S_IFCHR, 0)
-        except FileExistsError:
-            # The layer's own file, which hides what is below as well.
-            if stat.S_ISDIR(os.lstat(path).st_mode):
-                self._mark_opaque(path)
+            raise damaged(entry.offset, f"the whiteout {shown(entry.name)} hides nothing that can be")
+        self._hide(parent + b"/" + hidden if parent else hidden)
 
     def _hide(self, path: bytes) -> None:
         """Deletes a path, except for what this archive brought."""
-        if path not in self._brought:
-            if os.path.lexists(path):
-                self._clear(path)
+        if not os.path.lexists(path):
+            return
+        if path not in self._brought and path not in self._holding:
+            self._clear(path)
         elif stat.S_ISDIR(os.lstat(path).st_mode):
             self._purge(path)
 
     def _purge(self, directory: bytes) -> None:
-        with os.scandir(directory or b".") as found:
-            names = [entry.name for entry in found]
-        for name in names:
-            self._hide(directory + b"/" + name if directory else name)
+        pending = [directory]
+        while pending:
+            directory = pending.pop()
+            if directory in self._purged:
+                continue
+            self._purged.add(directory)
+            with os.scandir(directory or b".") as found:
+                names = [entry.name for entry in found]
+            for name in names:
+                path = directory + b"/" + name if directory else name
+                if path not in self._brought and path not in self._holding:
+                    self._clear(path)
+                elif stat.S_ISDIR(os.lstat(path).st_mode):
+                    pending.append(path)
+
+
+def write_content(reader: TarReader, fd: int, entry: Entry) -> None:
+    """Writes the data of the reader's current entry, a file, to a new one; of a sparse file the holes are left out."""
+    if entry.sparse is None:
+        for piece in reader.pieces():
+            write_all(fd, piece)
+        return
+    segments = iter(entry.sparse)
+    left = 0
+    for piece in reader.pieces():
+        while piece:
+            while not left:
+                start, left = next(segments)
+                os.lseek(fd, start, os.SEEK_SET)
+            part = piece[:left]
+            write_all(fd, part)
+            left -= len(part)
+            piece = piece[len(part) :]
+    os.ftruncate(fd, entry.size)
 
 
 def write_all(fd: int, data: memoryview) -> None:
@@ -397,14 +422,8 @@ def apply_layer(arguments: Mapping[str, Any], fds: Sequence[int]) -> dict[str, A
     """Worker: unpacks the layer `fds[0]` into a snapshot.
 
     Arguments: where, as `target` (a directory) or `mounts` (a snapshot's, each [type, source, [option…]]),
-    and `whiteouts`: "delete" or "overlay", see `Unpacker`. Returns {diff_id, size (bytes, uncompressed),
-    implied (directories without an entry), converted (whiteouts in overlayfs's form)}.
+    and `whiteouts`: "delete" or "keep", see `Unpacker`. Returns {diff_id, size (bytes, uncompressed)}.
     """
     mounting.enter(arguments if "mounts" in arguments else {"root": arguments["target"]})
-    stream, unpacker = unpack(fds[0], arguments["whiteouts"])
-    return {
-        "diff_id": stream.diff_id,
-        "size": stream.size,
-        "implied": unpacker.implied,
-        "converted": unpacker.converted,
-    }
+    stream, _ = unpack(fds[0], arguments["whiteouts"])
+    return {"diff_id": stream.diff_id, "size": stream.size}

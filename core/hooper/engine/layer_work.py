@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import TYPE_CHECKING, Any
 
 from hooper.api.errors import DataLoss, InvalidArgument
 from hooper.content.compression import CHUNK, GzipWriter, plain_reader
+
+if TYPE_CHECKING:
+    from hooper.content.tar import Entry, TarReader
+
+_NAMES_MAX = 1 << 28
+"""Bytes that the names in an archive of images may take in memory, about: it is room for a million."""
+_BESIDES_NAMES = 128
+"""What an entry takes besides."""
 
 
 def pack(arguments: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
@@ -56,46 +63,41 @@ class _Output:
 
 def spool(arguments: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
     """Takes an archive of images apart: each file of the tar on the first descriptor goes into `directory`,
-    under a number. Returns files (name: number) and links (name: target)."""
-    import tarfile
+    under a number. Returns files (name: number) and links (name: target). InvalidArgument if it is damaged or has
+    millions of entries."""
+    from hooper.content.tar import FILE, HARDLINK, SYMLINK, TarReader
+    from hooper.content.unpack import write_content
 
     directory = Path(arguments["directory"])
     files: dict[str, int] = {}
     links: dict[str, str] = {}
+    names = 0
     try:
-        with tarfile.open(fileobj=_Plain(fds[0]), mode="r|", bufsize=CHUNK) as archive:
-            for member in archive:
-                name = os.path.normpath(member.name)
-                if member.isreg():
-                    files[name] = len(files)
-                    _copy(archive.extractfile(member), directory / str(files[name]), member.size)
-                elif member.issym():
-                    links[name] = os.path.normpath(os.path.join(os.path.dirname(name), member.linkname))
-                elif member.islnk():
-                    links[name] = os.path.normpath(member.linkname)
-    except (tarfile.TarError, EOFError) as error:
-        raise InvalidArgument("cannot load the archive", str(error), "Give it a tar made by save.") from error
+        reader = TarReader(plain_reader(fds[0])[1])
+        for entry in reader:
+            name = _normal(entry.name)
+            names += len(entry.name) + len(entry.link) + _BESIDES_NAMES
+            if names > _NAMES_MAX:
+                raise _no_archive("it has more entries than images can have")
+            if entry.kind == FILE:
+                files[name] = len(files)
+                with (directory / str(files[name])).open("wb", buffering=0) as file:
+                    write_content(reader, file.fileno(), entry)
+            elif entry.kind == SYMLINK:
+                links[name] = os.path.normpath(os.path.join(os.path.dirname(name), _normal(entry.link)))
+            elif entry.kind == HARDLINK:
+                links[name] = _normal(entry.link)
+    except DataLoss as error:
+        raise _no_archive(error.why) from error
     return {"files": files, "links": links}
 
 
-def _copy(source: IO[bytes] | None, target: Path, size: int) -> None:
-    assert source is not None
-    with target.open("wb") as file:
-        while chunk := source.read(CHUNK):
-            file.write(chunk)
-        if file.tell() != size:
-            raise EOFError("the archive is cut off")
+def _no_archive(why: str) -> InvalidArgument:
+    return InvalidArgument("cannot load the archive", why, "Give it a tar made by save.")
 
 
-class _Plain(io.RawIOBase):
-    """What a descriptor holds, decompressed, as tarfile reads it: any size will do."""
-
-    def __init__(self, descriptor: int) -> None:
-        super().__init__()
-        _, self._read = plain_reader(descriptor)
-
-    def read(self, size: int = -1) -> bytes:
-        return self._read()
+def _normal(name: bytes) -> str:
+    return os.path.normpath(name.decode("utf-8", "replace"))
 
 
 def check_tar(diff_id: str, wanted: str) -> None:
@@ -112,36 +114,40 @@ def contents(arguments: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]
     """What a layer's tar does: `entries` by path (size, type, mode, owner, link, device, digest of the content), `gone`
     and `opaque`, the paths of its whiteouts (OCI image-spec layer.md). Times are left out: builds change them all.
     Contents are hashed of the paths `compared` alone, if it is a list."""
-    import tarfile
+    from hooper.content.tar import TarReader
 
     os.lseek(fds[0], 0, os.SEEK_SET)
     entries: dict[str, list[Any]] = {}
     gone: list[str] = []
     opaque: list[str] = []
     compared = None if arguments["compared"] is None else set(arguments["compared"])
-    with os.fdopen(os.dup(fds[0]), "rb") as file, tarfile.open(fileobj=file, mode="r|", bufsize=CHUNK) as archive:
-        for member in archive:
-            name = member.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-            path = os.path.normpath(name).strip("/")
-            directory, _, name = path.rpartition("/")
-            if name == ".wh..wh..opq":
-                opaque.append(directory)
-            elif name.startswith(".wh."):
-                gone.append(os.path.join(directory, name[4:]))
-            elif path != ".":
-                entries[path] = _described(archive, member, entries, compared is None or path in compared)
+    reader = TarReader(lambda: os.read(fds[0], CHUNK))
+    for entry in reader:
+        path = _normal(entry.name).strip("/")
+        directory, _, name = path.rpartition("/")
+        if name == ".wh..wh..opq":
+            opaque.append(directory)
+        elif name.startswith(".wh."):
+            gone.append(os.path.join(directory, name[4:]))
+        elif path != ".":
+            entries[path] = _described(reader, entry, entries, compared is None or path in compared)
     return {"entries": entries, "gone": gone, "opaque": opaque}
 
 
-def _described(archive: Any, member: Any, entries: dict[str, list[Any]], compared: bool) -> list[Any]:
-    target = os.path.normpath(member.linkname).strip("/")
-    if member.islnk() and target in entries:
+def _described(reader: TarReader, entry: Entry, entries: Mapping[str, list[Any]], compared: bool) -> list[Any]:
+    from hooper.content import tar
+
+    link = entry.link.decode("utf-8", "replace")
+    target = _normal(entry.link).strip("/")
+    if entry.kind == tar.HARDLINK and target in entries:
         return entries[target]
-    kind = "directory" if member.isdir() else "link" if member.issym() else "file" if member.isreg() else "other"
+    kind = {tar.DIRECTORY: "directory", tar.SYMLINK: "link", tar.FILE: "file"}.get(entry.kind, "other")
     digest = hashlib.sha256()
-    if compared and member.isreg() and (content := archive.extractfile(member)):
-        while chunk := content.read(CHUNK):
-            digest.update(chunk)
-    shape = [member.mode, member.uid, member.gid, member.linkname, member.devmajor, member.devminor]
-    attributes = sorted((key, value) for key, value in member.pax_headers.items() if key.startswith("SCHILY.xattr."))
-    return [member.size, kind, *shape, digest.hexdigest(), attributes]
+    if compared and entry.kind == tar.FILE:
+        # A sparse file is where its data are: reading what is not there could take for ever.
+        digest.update(repr(entry.sparse).encode() if entry.sparse is not None else b"")
+        for piece in reader.pieces():
+            digest.update(piece)
+    shape = [entry.mode, entry.uid, entry.gid, link, entry.major, entry.minor]
+    attributes = sorted((key.decode("utf-8", "replace"), value.hex()) for key, value in entry.xattrs.items())
+    return [entry.size, kind, *shape, digest.hexdigest(), attributes]

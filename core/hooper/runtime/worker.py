@@ -23,6 +23,8 @@ from hooper.runtime.forking import fork
 
 _F_SETSIG = 10
 """Linux's fcntl.h; Python's fcntl does not name it."""
+_DEPTH = 9000
+"""Python's limit of nested calls in a worker: those that follow a tree of PATH_MAX's depth, 2048, fit in it."""
 _decoder = wire.decoder(p.Call)
 
 Function = Callable[[Any, Sequence[int]], Any]
@@ -81,6 +83,7 @@ def main(data: bytes, fds: list[int]) -> None:
     """The process: calls the function and answers on the first descriptor."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     wire.name_process("hooper-worker")
+    sys.setrecursionlimit(_DEPTH)
     answer = socket.socket(fileno=fds.pop(0))
     _die_with(answer)
     message = _result(_decoder.decode(data), fds)

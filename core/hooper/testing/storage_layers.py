@@ -106,6 +106,52 @@ class LayerTests(StorageCase):
             assert await at.look(name, names_of) == ["dir", "kept"]
             assert await at.look(name, lambda _: os.listdir("dir")) == ["c"]
 
+    async def test_whiteouts_may_have_overlayfs_form(self, at: Snapshots) -> None:
+        await at.layer("one", "", writes(dict.fromkeys(("gone", "dir/a", "kept"), "")))
+        await at.driver.prepare("key", "one")
+        hidden = [(Entry(name, CHARACTER), b"") for name in (b"gone", b"dir", b"never")]
+        await at.apply("key", layer_of([*hidden, (Entry(b"dir/b", FILE), b"1")]))
+        await at.driver.commit("two", "key")
+        assert await at.look("two", names_of) == ["dir", "kept"]
+        assert await at.look("two", lambda _: os.listdir("dir")) == ["b"]
+
+    async def test_what_a_layer_brings_outlives_its_own_whiteouts(self, at: Snapshots) -> None:
+        await at.layer("one", "", writes({"d/old": "", "d/sub/old": ""}))
+        layer = layer_of([
+            (Entry(b"d/new/x", FILE), b""),
+            (Entry(b"d/new", FILE), b"a file now"),
+            (Entry(b"d/sub/kept", FILE), b""),
+            (Entry(b"d/.wh..wh..opq", FILE), b""),
+            (Entry(b"d/late", FILE), b""),
+            (Entry(b"d/sub/.wh..wh..opq", FILE), b""),
+            (Entry(b".wh.d", FILE), b""),
+        ])  # fmt: skip
+        await at.driver.prepare("key", "one")
+        await at.apply("key", layer)
+        await at.driver.commit("two", "key")
+        assert await at.look("two", lambda _: sorted(os.listdir("d"))) == ["late", "new", "sub"]
+        assert await at.look("two", lambda _: os.listdir("d/sub")) == ["kept"]
+
+    async def test_ids_of_systems_where_they_are_signed(self, at: Snapshots) -> None:
+        await at.driver.prepare("key")
+        await at.apply("key", layer_of([(Entry(b"x", FILE, uid=-2, gid=-(1 << 31)), b"")]))
+        assert await at.change("key", lambda _: [os.stat("x").st_uid, os.stat("x").st_gid]) == [(1 << 32) - 2, 1 << 31]
+
+    async def test_a_tree_may_be_deep(self, at: Snapshots) -> None:
+        """Deeper than Python's stack; with the symlink, deeper than the kernel's PATH_MAX."""
+        deep = b"/".join([b"dd"] * 1010)
+        await at.driver.prepare("key")
+        link = Entry(b"way", SYMLINK, link=deep)
+        await at.apply("key", layer_of([(Entry(deep, DIRECTORY), b""), (link, b"")]))
+        await at.apply("key", layer_of([(Entry(b"way/" + deep + b"/x", FILE), b"1")]))
+        await at.driver.commit("one", "key")
+        await at.driver.prepare("key")
+        await at.apply("key", layer_of([(Entry(deep, DIRECTORY), b""), (Entry(b"dd", FILE), b"1")]))
+        assert await at.change("key", reads("dd")) == "1"
+        for each in ("key", "one"):
+            await at.driver.remove(each)
+        assert [info async for info in at.driver.walk()] == []
+
     async def test_a_layer_on_nothing_may_have_whiteouts(self, at: Snapshots) -> None:
         await at.driver.prepare("key")
         await at.apply("key", layer_of([(Entry(b".wh.a", FILE), b""), (Entry(b"b", FILE), b"1")]))
@@ -144,13 +190,28 @@ class LayerTests(StorageCase):
             [(Entry(b"../out", FILE), b"")],
             [(Entry(b"a/../../out", FILE), b"")],
             [(Entry(b".wh...", FILE), b"")],
-            [(Entry(b"dev", CHARACTER, link=b""), b""), (Entry(b"dev/x", FILE), b"")],
+            [(Entry(b"dev", CHARACTER, major=1), b""), (Entry(b"dev/x", FILE), b"")],
             [(Entry(b"link", HARDLINK, link=b"../../etc/passwd"), b"")],
             [(Entry(b"link", HARDLINK, link=b"missing"), b"")],
             [(Entry(b"x", b"?"), b"")],
             [(Entry(b"x", FILE, uid=1 << 40), b"")],
+            [(Entry(b"x", FILE, uid=-1), b"")],
+            [(Entry(b".wh.x/y", FILE), b"")],
+            [(Entry(b"x", CHARACTER, major=-1, minor=-1), b"")],
         ],
-        ids=["parent", "hidden parent", "whiteout", "not a directory", "link out", "dead link", "kind", "owner"],
+        ids=[
+            "parent",
+            "hidden parent",
+            "whiteout",
+            "not a directory",
+            "link out",
+            "dead link",
+            "kind",
+            "owner",
+            "no owner",
+            "in a whiteout",
+            "device",
+        ],
     )
     async def test_a_bad_layer_is_refused(self, at: Snapshots, entries: Any) -> None:
         await at.driver.prepare("key")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tarfile
 import tempfile
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -12,8 +11,14 @@ import anyio.to_thread
 
 from hooper.api.driver import Workers
 from hooper.api.errors import DataLoss, NotFound
+from hooper.content.tar import FILE, HARDLINK, SYMLINK, TarReader, damaged
 
 _CHUNK = 1 << 20
+_PIECE = 1 << 16
+_NAMES_MAX = 1 << 28
+"""Bytes that the names in an archive may take in memory, about: it is room for a million."""
+_BESIDES_NAMES = 128
+"""What an entry takes besides."""
 _SMALL = 16 << 20
 _LINKS = 8
 _MAGIC, _MAGIC_AT = b"ustar", 257
@@ -84,24 +89,33 @@ class Tar:
     def _index(self) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
         members: dict[str, tuple[int, int]] = {}
         links: dict[str, str] = {}
-        total = os.fstat(self._descriptor).st_size
+        total, position, names = os.fstat(self._descriptor).st_size, 0, 0
+
+        def following() -> bytes:
+            nonlocal position
+            data = os.pread(self._descriptor, _PIECE, position)
+            position += len(data)
+            return data
+
+        def seek(count: int) -> None:
+            nonlocal position
+            position += count
+
         try:
-            with (
-                os.fdopen(os.dup(self._descriptor), "rb") as file,
-                tarfile.open(fileobj=file, mode="r:") as archive,
-            ):
-                for member in archive:
-                    name = os.path.normpath(member.name)
-                    if member.isreg() and not member.issparse():
-                        members[name] = member.offset_data, member.size
-                        if member.offset_data + member.size > total:
-                            raise tarfile.ReadError("it is cut off")
-                    elif member.issym():
-                        links[name] = os.path.normpath(os.path.join(os.path.dirname(name), member.linkname))
-                    elif member.islnk():
-                        links[name] = os.path.normpath(member.linkname)
-        except tarfile.TarError as error:
-            raise DataLoss(f"the archive {self._shown} is damaged", str(error), "Write it again.") from error
+            reader = TarReader(following, seek)
+            for entry in reader:
+                name, link = _normal(entry.name), _normal(entry.link)
+                names += len(entry.name) + len(entry.link) + _BESIDES_NAMES
+                if reader.offset + entry.stored > total or names > _NAMES_MAX:
+                    raise damaged(entry.offset, "it is cut off, or has more entries than images can have")
+                if entry.kind == FILE and entry.sparse is None:
+                    members[name] = reader.offset, entry.size
+                elif entry.kind == SYMLINK:
+                    links[name] = os.path.normpath(os.path.join(os.path.dirname(name), link))
+                elif entry.kind == HARDLINK:
+                    links[name] = link
+        except DataLoss as error:
+            raise DataLoss(f"the archive {self._shown} is damaged", error.why, "Write it again.") from error
         return members, links
 
     def _found(self, name: str) -> tuple[int, int] | None:
@@ -128,6 +142,10 @@ class Tar:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def _normal(name: bytes) -> str:
+    return os.path.normpath(os.fsdecode(name))
 
 
 async def open_tar(path: Path, workers: Workers, scratch: Path) -> Tar:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -47,7 +46,16 @@ class Background:
 
     def delete(self, path: Path) -> None:
         """Deletes a directory that nobody uses any more, some time."""
-        self._deleting.submit(shutil.rmtree, path, ignore_errors=True)
+        self._deleting.submit(self._delete, path)
+
+    def _delete(self, path: Path) -> None:
+        from hooper.content.trees import remove  # the idle daemon has no use for it
+
+        try:
+            remove(os.fsencode(path))
+        except OSError as error:
+            # The next daemon tries again.
+            self._log.warning("cannot delete a snapshot", path=str(path), error=str(error))
 
     def drop_damaged(self) -> None:
         """Drops what a crash of the host left without its data; with children it stays, and the log says so."""

@@ -21,8 +21,9 @@ from hooper.api.storage import LayerResult, Mount, SnapshotInfo, SnapshotKind, S
 from hooper_storage_overlay.background import Background
 from hooper_storage_overlay.roots import copy_root
 
-_FEATURES = ("index=off", "metacopy=off", "redirect_dir=off")
-"""What overlayfs would write beyond files and whiteouts, and layers cannot hold."""
+_FEATURES = ("index=off", "metacopy=off", "redirect_dir=nofollow")
+"""What overlayfs would write beyond files and whiteouts, and layers cannot hold. Redirections that are there all the
+same are not followed, which `redirect_dir=off` alone would not say."""
 
 
 class OverlayDriver(StorageDriver):
