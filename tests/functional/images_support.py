@@ -25,6 +25,7 @@ from hooper.content.store import ContentStore
 from hooper.engine.gc import Collector
 from hooper.engine.images import ImageService
 from hooper.state.database import Database
+from hooper.testing.workers import ForkWorkers
 from hooper_registry_http.config import HttpConfig
 from hooper_registry_http.driver import HttpRegistry
 
@@ -112,11 +113,17 @@ def _write(descriptor: int, data: bytes) -> None:
         file.write(data)
 
 
+_CONFINED = ("spool",)
+"""What changes the root of its process."""
+
+
 class ThreadWorkers:
-    """Workers that are threads."""
+    """Workers that are threads, but for what needs a process of its own, and root."""
 
     async def run(self, function: str, arguments: Mapping[str, Any], fds: Sequence[int] = ()) -> Any:
         module, _, name = function.partition(":")
+        if name in _CONFINED:
+            return await ForkWorkers().run(function, arguments, fds)
         return await anyio.to_thread.run_sync(getattr(importlib.import_module(module), name), arguments, fds)
 
 

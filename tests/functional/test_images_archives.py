@@ -17,7 +17,7 @@ from hooper.api.layout import blob_path
 from hooper.api.manifests import OCI_LAYER_TAR, digest_of
 from hooper.api.model import Image
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.root]
 LAYERS = [tar_of({"a": b"a" * 3000}), tar_of({"b": b"b" * 1000})]
 
 

@@ -304,3 +304,14 @@ def test_mounted_volumes_survive_the_daemon(short_tmp: Path) -> None:
             assert not mounted(place)
         finally:
             support.run("umount", place, check=False)
+
+
+def test_a_volume_with_a_deep_tree_can_be_removed(clean: Hooper) -> None:
+    clean.docker("volume", "create", "deep")
+    place = Path(json.loads(clean.docker("volume", "inspect", "deep").stdout)[0]["Mountpoint"])
+    dig = "cd /v; i=0; while [ $i -lt 1500 ]; do mkdir d; cd d; i=$((i+1)); done; echo x > bottom"
+    clean.docker("run", "--rm", "-v", "deep:/v", "busybox", "sh", "-c", dig)
+    assert (place / "d" / "d").is_dir()
+    clean.docker("volume", "rm", "deep")
+    support.until(lambda: not list(place.parent.parent.glob("*deep*")), what="its removal")
+    assert not place.exists()

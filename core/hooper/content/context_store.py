@@ -26,7 +26,7 @@ from hooper.api.errors import DataLoss, HooperError, Internal, no_space
 from hooper.content.listing import Row, content_digest, entry_digest, kind_of
 from hooper.content.mounting import enter
 from hooper.content.receiving import too_large
-from hooper.content.trees import remove
+from hooper.content.removal import remove
 from hooper.content.unpack import write_all
 
 _TREE, _RECORD, _JOURNAL, _ASIDE = b"/tree/", b"/record", b"/journal", b"/aside"

@@ -11,8 +11,9 @@ from hooper.api.errors import DataLoss, Internal, InvalidArgument, NotFound, no_
 from hooper.api.modes import parse_mode
 from hooper.content.compression import plain_reader
 from hooper.content.mounting import move_root, open_in_root, open_tree, private_namespace
+from hooper.content.removal import remove
 from hooper.content.tar import TarReader
-from hooper.content.trees import TreeCopier, remove
+from hooper.content.trees import TreeCopier
 from hooper.content.unpack import unpack
 from hooper.linux import users
 

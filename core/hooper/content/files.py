@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from hooper.api.errors import InvalidArgument, NotFound
+from hooper.content.confinement import enter_confined
 from hooper.content.copying import chosen_owner, copy_files, looks_like_archive, lookup_owner, make_directories
 from hooper.content.listing import choose_files, list_tree
 from hooper.content.mounting import enter, open_in_root
@@ -128,7 +129,7 @@ def extract_path(arguments: Mapping[str, Any], fds: Sequence[int]) -> None:
     `no_overwrite_dir_non_dir`: a directory and another kind of file do not replace each other. `copy_uid_gid`: all
     files belong to `user` ("" or missing: as in the archive). NotFound, InvalidArgument.
     """
-    enter(arguments)
+    enter_confined(arguments, devices=True)
     path: str = arguments["path"]
     fd = _open(path, os.O_PATH)
     try:
@@ -145,7 +146,7 @@ def extract_path(arguments: Mapping[str, Any], fds: Sequence[int]) -> None:
 
 def unpack_archive(arguments: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
     """Worker: unpacks the archive `fds[0]`, plain or compressed, at the root of the tree. Returns {diff_id, size}."""
-    enter(arguments)
+    enter_confined(arguments)
     stream, _ = unpack(fds[0])
     return {"diff_id": stream.diff_id, "size": stream.size}
 

@@ -67,30 +67,36 @@ def move_root(path: str | int) -> None:
         raise Internal(f"cannot enter {path}", error.strerror or str(error)) from error
 
 
-def open_tree(arguments: Mapping[str, Any]) -> int:
+def open_tree(arguments: Mapping[str, Any], *, devices: bool = True) -> int:
     """A descriptor of the tree that a worker's arguments name; call `private_namespace` before.
 
     `mounts`: a snapshot's (as `msgspec.to_builtins` gives them); or `root`: a directory, such as
-    /proc/<pid>/root of a running container.
+    /proc/<pid>/root of a running container. `devices`: whether those in it can be opened.
     """
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-    if "mounts" not in arguments:
+    if "mounts" in arguments:
+        place = mount_private(msgspec.convert(arguments["mounts"], list[Mount]))
+    elif devices:
         return os.open(arguments["root"], flags)
-    place = mount_private(msgspec.convert(arguments["mounts"], list[Mount]))
+    else:
+        place = arguments["root"]
+        syscalls.mount(place, place, None, syscalls.MS_BIND)
+    if not devices:
+        syscalls.mount(None, place, None, syscalls.MS_REMOUNT | syscalls.MS_BIND | syscalls.MS_NODEV)
     fd = os.open(place, flags)
     # The descriptor keeps the mount; its place may be a lower directory of the next one.
     syscalls.umount(place)
     return fd
 
 
-def enter(arguments: Mapping[str, Any]) -> None:
+def enter(arguments: Mapping[str, Any], *, devices: bool = True) -> None:
     """Moves this process's root into the tree that a worker's arguments name; see `open_tree`.
 
     With `bound`, mounts of an OCI spec, those are made in a snapshot's tree before.
     """
     private_namespace()
     try:
-        tree = _with_bound(arguments) if arguments.get("bound") else open_tree(arguments)
+        tree = _with_bound(arguments) if arguments.get("bound") else open_tree(arguments, devices=devices)
     except OSError as error:
         raise Internal("cannot open the tree to work on", error.strerror or str(error)) from error
     move_root(tree)

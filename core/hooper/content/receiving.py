@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from hooper.api.errors import InvalidArgument
+from hooper.content.confinement import enter_confined
 from hooper.content.listing import DiskView, Row, entry_digest
-from hooper.content.mounting import enter
 from hooper.content.pipeline import PlainStream
 from hooper.content.tar import BLOCK, Entry, TarReader
 from hooper.content.trees import read_xattrs
@@ -23,7 +23,7 @@ def receive_archive(arguments: Mapping[str, Any], fds: Sequence[int]) -> dict[st
     `limit`: bytes that its files may have altogether, 0 for any. Returns {rows (`hooper.content.listing.Row`, sorted),
     size (bytes of the archive, uncompressed)}. DataLoss if it is damaged, InvalidArgument if it is too large.
     """
-    enter(arguments)
+    enter_confined(arguments)
     stream = PlainStream(*fds, hashed=False)
     entries = _Entries(stream.read, arguments["limit"])
     unpacker = _HashingUnpacker(entries)

@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hooper.api.errors import HooperError, Internal, InvalidArgument, Unsupported, no_space
-from hooper.content import mounting
+from hooper.content.confinement import enter_confined
 from hooper.content.pipeline import PlainStream
+from hooper.content.removal import remove
 from hooper.content.tar import (
     BLOCK_DEVICE,
     CHARACTER,
@@ -28,7 +29,7 @@ from hooper.content.tar import (
     damaged,
     shown,
 )  # fmt: skip
-from hooper.content.trees import kept_xattr, remove
+from hooper.content.trees import kept_xattr
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _WHITEOUT = b".wh."
@@ -424,6 +425,6 @@ def apply_layer(arguments: Mapping[str, Any], fds: Sequence[int]) -> dict[str, A
     Arguments: where, as `target` (a directory) or `mounts` (a snapshot's, each [type, source, [option…]]),
     and `whiteouts`: "delete" or "keep", see `Unpacker`. Returns {diff_id, size (bytes, uncompressed)}.
     """
-    mounting.enter(arguments if "mounts" in arguments else {"root": arguments["target"]})
+    enter_confined(arguments if "mounts" in arguments else {"root": arguments["target"]})
     stream, _ = unpack(fds[0], arguments["whiteouts"])
     return {"diff_id": stream.diff_id, "size": stream.size}

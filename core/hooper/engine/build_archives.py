@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
+from hooper.content.removal import discard
 from hooper.engine.build_files import BuildFiles, SourceEntry
 from hooper.engine.build_kept import TREE, new_place
 
@@ -81,7 +81,7 @@ class ReceivedArchives:
 
 
 async def _remove(place: Path) -> None:
-    await anyio.to_thread.run_sync(lambda: shutil.rmtree(place, ignore_errors=True))
+    await anyio.to_thread.run_sync(discard, place)
 
 
 async def _begin(archive: int, beginning: IO[bytes]) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import shutil
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -22,6 +21,7 @@ import msgspec
 from hooper.api.driver import Workers
 from hooper.api.engine import CachedStep
 from hooper.api.errors import Conflict, NotFound
+from hooper.content.removal import discard
 from hooper.engine.clock import rfc3339
 from hooper.engine.layers import KeyedLocks
 
@@ -142,7 +142,7 @@ async def temporary(above: Path) -> AsyncIterator[Path]:
         yield place
     finally:
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(lambda: shutil.rmtree(place, ignore_errors=True))
+            await anyio.to_thread.run_sync(discard, place)
 
 
 class Aside:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -22,6 +21,7 @@ from hooper.api.errors import InvalidArgument
 from hooper.api.manifests import parse_platform
 from hooper.api.reference import Reference
 from hooper.api.storage import StorageDriver
+from hooper.content.removal import discard
 from hooper.engine.build_cache import BuildCache
 from hooper.engine.build_cache_limits import CacheLimits
 from hooper.engine.build_cache_remote import check_caches
@@ -144,7 +144,7 @@ class BuildService(Builds):
             yield directory
         finally:
             with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(lambda: shutil.rmtree(directory, ignore_errors=True))
+                await anyio.to_thread.run_sync(discard, directory)
 
     async def prune(
         self, filters: Filters, *, all: bool = False, keep: int = 0, max_used: int = 0, min_free: int = 0

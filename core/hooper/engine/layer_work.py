@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hooper.api.errors import DataLoss, InvalidArgument
-from hooper.content.compression import CHUNK, GzipWriter, plain_reader
+from hooper.content.compression import CHUNK, GzipWriter, load_codecs, plain_reader
 
 if TYPE_CHECKING:
     from hooper.content.tar import Entry, TarReader
@@ -65,10 +64,12 @@ def spool(arguments: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
     """Takes an archive of images apart: each file of the tar on the first descriptor goes into `directory`,
     under a number. Returns files (name: number) and links (name: target). InvalidArgument if it is damaged or has
     millions of entries."""
+    from hooper.content.confinement import enter_confined
     from hooper.content.tar import FILE, HARDLINK, SYMLINK, TarReader
     from hooper.content.unpack import write_content
 
-    directory = Path(arguments["directory"])
+    load_codecs()
+    enter_confined({"root": arguments["directory"]})
     files: dict[str, int] = {}
     links: dict[str, str] = {}
     names = 0
@@ -81,7 +82,7 @@ def spool(arguments: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
                 raise _no_archive("it has more entries than images can have")
             if entry.kind == FILE:
                 files[name] = len(files)
-                with (directory / str(files[name])).open("wb", buffering=0) as file:
+                with open(str(files[name]), "wb", buffering=0) as file:
                     write_content(reader, file.fileno(), entry)
             elif entry.kind == SYMLINK:
                 links[name] = os.path.normpath(os.path.join(os.path.dirname(name), _normal(entry.link)))

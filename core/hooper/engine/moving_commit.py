@@ -14,6 +14,7 @@ from hooper.api.manifests import OCI_CONFIG, decode_image
 from hooper.api.model import EndpointIPAM, EndpointSettings
 from hooper.api.moving import Arrived
 from hooper.api.reference import Reference
+from hooper.content.removal import discard
 from hooper.engine.containers import ContainerService
 from hooper.engine.core import Core
 from hooper.engine.moving_check import occupied, subnets_free, unusable
@@ -247,4 +248,4 @@ class Committer:
 
     async def _remove_directory(self, arrival: Arrival) -> None:
         directory = self._arrivals.directory(arrival.id)
-        await anyio.to_thread.run_sync(lambda: shutil.rmtree(directory, ignore_errors=True))
+        await anyio.to_thread.run_sync(discard, directory)

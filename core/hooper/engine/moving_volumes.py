@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hooper.api.errors import Conflict, DataLoss
-from hooper.content.trees import TreeCopier, remove
+from hooper.content.removal import remove
+from hooper.content.trees import TreeCopier
 
 _ELSEWHERE = (errno.EXDEV, errno.EBUSY, errno.EINVAL, errno.EPERM, errno.EROFS)
 
@@ -72,7 +72,7 @@ def _copy(staged: Path, new: Path, real: Path) -> None:
         TreeCopier(replace=True).copy_directory(source, os.fsencode(real), os.fstat(source))
     finally:
         os.close(source)
-    shutil.rmtree(new)
+    remove(os.fsencode(new))
 
 
 def take_out(arguments: Mapping[str, Any], fds: Sequence[int]) -> None:

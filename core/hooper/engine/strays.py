@@ -11,6 +11,7 @@ import anyio.to_thread
 from hooper.api.errors import HooperError
 from hooper.api.model import Container, ContainerConfig, HostConfig
 from hooper.api.storage import SnapshotKind
+from hooper.content.removal import discard
 from hooper.engine.core import Core
 from hooper.runtime.client import MonitorClient
 from hooper.runtime.protocol import EXIT_FILE
@@ -46,10 +47,10 @@ async def sweep(core: Core, arriving: Set[str] = frozenset()) -> None:
     builds = core.host.data_root / "builds"
     for directory in builds.iterdir() if builds.is_dir() else ():
         if directory.name not in _LASTING:
-            shutil.rmtree(directory, ignore_errors=True)
+            discard(directory)
     # What outlives a build stays; what has a dot was half-made or half-removed.
     for directory in builds.glob("*/.*"):
-        shutil.rmtree(directory, ignore_errors=True)
+        discard(directory)
 
 
 async def _end(core: Core, container_id: str) -> None:

@@ -28,10 +28,16 @@ def host_info(data_root: Path, exec_root: Path) -> HostInfo:
         root=_is_root(),
         cgroup_version=2 if os.path.exists("/sys/fs/cgroup/cgroup.controllers") else 1,
         kernel=kernel_version(uname.release),
-        architecture=_ARCHITECTURES.get(uname.machine, uname.machine),
+        architecture=architecture(),
         data_root=data_root,
         exec_root=exec_root,
     )
+
+
+def architecture() -> str:
+    """This machine's, as Go and the OCI call it."""
+    machine = os.uname().machine
+    return _ARCHITECTURES.get(machine, machine)
 
 
 def kernel_version(release: str) -> tuple[int, int]:

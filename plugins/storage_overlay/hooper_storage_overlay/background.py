@@ -12,6 +12,7 @@ from typing import Any
 from hooper.api.errors import NoSpace
 from hooper.api.snapshots import Record, SnapshotTable
 from hooper.api.storage import SnapshotKind
+from hooper.content.removal import remove
 
 _SYNC_DELAY = 2.0
 """Seconds in which commits gather for one flush."""
@@ -49,8 +50,6 @@ class Background:
         self._deleting.submit(self._delete, path)
 
     def _delete(self, path: Path) -> None:
-        from hooper.content.trees import remove  # the idle daemon has no use for it
-
         try:
             remove(os.fsencode(path))
         except OSError as error:

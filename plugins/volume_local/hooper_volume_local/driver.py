@@ -11,7 +11,6 @@ import errno
 import json
 import os
 import re
-import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Set
 from pathlib import Path
@@ -22,6 +21,7 @@ import anyio.to_thread
 from hooper.api.driver import DriverContext
 from hooper.api.errors import InvalidArgument, NotFound
 from hooper.api.volume import VolumeDriver
+from hooper.content.removal import discard
 from hooper.linux import syscalls
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
@@ -64,10 +64,6 @@ def is_mounted(directory: Path) -> bool:
     finally:
         os.close(parent)
     return False
-
-
-def _delete(path: Path) -> None:
-    shutil.rmtree(path, ignore_errors=True)
 
 
 class LocalVolumes(VolumeDriver):
@@ -113,11 +109,11 @@ class LocalVolumes(VolumeDriver):
             directory.rename(trash)
         except FileNotFoundError:
             return
-        await anyio.to_thread.run_sync(_delete, trash)
+        await anyio.to_thread.run_sync(discard, trash)
 
     async def open(self) -> None:
         for leftover in self.context.data_dir.glob("~*"):
-            await anyio.to_thread.run_sync(_delete, leftover)
+            await anyio.to_thread.run_sync(discard, leftover)
 
     async def mount(self, name: str, container_id: str) -> Path:
         directory = self._directory(name)
@@ -153,7 +149,7 @@ class LocalVolumes(VolumeDriver):
         """What is mounted is others' content: it must be gone before anything is deleted here."""
         content = self._directory(name) / "_data"
         await self.context.workers.run("hooper_volume_local.mounting:unmount", {"target": str(content)})
-        await anyio.to_thread.run_sync(_delete, self._users(name))
+        await anyio.to_thread.run_sync(discard, self._users(name))
 
     async def reconcile(self, live: Set[str]) -> None:
         for users in self.context.exec_dir.iterdir():
