@@ -21,6 +21,7 @@ from hooper_registry_http.endpoint import Endpoint
 from hooper_registry_http.failures import check
 from hooper_registry_http.routes import Route, check_blocked, routes
 from hooper_registry_http.scopes import delete, pull, push
+from hooper_registry_http.transports import Transports
 from hooper_registry_http.upload import Upload
 
 if TYPE_CHECKING:
@@ -41,20 +42,25 @@ class HttpClient(RegistryClient):
     """One conversation; a place that does not answer is not asked again in it."""
 
     def __init__(
-        self, host: str, credentials: Credentials | None, config: HttpConfig, resting: dict[str, float]
+        self,
+        host: str,
+        credentials: Credentials | None,
+        config: HttpConfig,
+        transports: Transports,
+        resting: dict[str, float],
     ) -> None:
         """`resting`: mirrors that did not answer, and until when (monotonic seconds) they are not asked."""
         self.host, self._credentials, self.config = host, credentials, config
-        self._resting = resting
+        self._transports, self._resting = transports, resting
         self._endpoints: dict[tuple[str, str], Endpoint] = {}
         self._given: dict[str, int] = {}
         """By blob: how often it was fetched from its beginning. Who does so again found it damaged."""
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         for (_, host), endpoint in self._endpoints.items():
             if endpoint.failure is not None and host != self.host:
                 self._resting[host] = self._resting.get(host) or monotonic() + _REST
-            await endpoint.aclose()
+            endpoint.close()
 
     # --- pulling --------------------------------------------------------------------------------------
 
@@ -221,7 +227,9 @@ class HttpClient(RegistryClient):
             own = route.host == self.host
             credentials = self._credentials if own else None
             retries = None if own else min(_MIRROR_RETRIES, self.config.retries)
-            self._endpoints[key] = Endpoint(route.host, route.scheme, credentials, self.config, retries=retries)
+            self._endpoints[key] = Endpoint(
+                route.host, route.scheme, credentials, self.config, self._transports, retries=retries
+            )
             if not own:
                 self._endpoints[key].failure = self._rest_of(route.host)
         return self._endpoints[key]

@@ -12,6 +12,7 @@ from hooper.api.registry import Credentials
 from hooper_registry_http.auth import Authenticator
 from hooper_registry_http.config import HttpConfig
 from hooper_registry_http.transport import Content, Transport, same_origin
+from hooper_registry_http.transports import Transports
 
 if TYPE_CHECKING:
     import httpx
@@ -30,18 +31,20 @@ class Endpoint:
         scheme: str,
         credentials: Credentials | None,
         config: HttpConfig,
+        transports: Transports,
         *,
         retries: int | None = None,
     ) -> None:
-        self.host, self.config = host, config
+        self.host, self.config, self._transports = host, config, transports
         self._scheme, self._credentials, self._retries = scheme, credentials, retries
         self._opened: tuple[Transport, Authenticator] | None = None
         self.failure: HooperError | None = None
         """Why it was given up for this conversation."""
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         if self._opened:
-            await self._opened[0].aclose()
+            self._transports.give_back(self._opened[0])
+            self._opened = None
 
     @property
     def retries(self) -> int:
@@ -49,7 +52,7 @@ class Endpoint:
 
     async def open(self) -> tuple[Transport, Authenticator]:
         if self._opened is None:
-            transport = Transport(self.host, self.config, scheme=self._scheme, retries=self._retries)
+            transport = self._transports.take(self.host, self._scheme, self._retries)
             credentials = self._credentials or _configured(self.host, self.config)
             self._opened = transport, Authenticator(self.host, credentials, transport)
         await self._opened[0].settle_scheme()

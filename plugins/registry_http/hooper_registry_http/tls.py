@@ -25,6 +25,15 @@ def make_context(names: Iterable[str], config: HttpConfig, *, verified: bool) ->
     return context
 
 
+def files_of(name: str, config: HttpConfig) -> Iterator[Path]:
+    """Where certificates for the registry are: the directories, and what is in them."""
+    if authority := config.of(name).ca:
+        yield Path(authority)
+    for directory in _directories(name, config):
+        yield directory
+        yield from sorted(directory.iterdir())
+
+
 def _directories(name: str, config: HttpConfig) -> Iterator[Path]:
     return (found for base in config.cert_dirs if (found := Path(base, name)).is_dir())
 

@@ -81,7 +81,8 @@ class Transport:
         self.host, self._config = host, config
         self.retries = config.retries if retries is None else retries
         insecure = is_insecure(host, config)
-        self._settled = bool(scheme) or not insecure
+        self._finds_out = insecure and not scheme
+        self._settled = not self._finds_out
         real = _ENDPOINTS.get(host, host)
         self.base = httpx.URL(f"{scheme or ('http' if insecure else 'https')}://{real}/")
         proxy = proxy_for(host, self.base.scheme, config)
@@ -106,17 +107,17 @@ class Transport:
             return
         import httpx
 
+        plain = self.base.copy_with(scheme="http")
         try:
             with anyio.fail_after(self._config.timeout):
-                async with self._client.stream("GET", self.base.join("/v2/")) as response:
+                async with self._client.stream("GET", plain.join("/v2/")) as response:
                     wants_tls = response.status_code == 400
         except httpx.RemoteProtocolError:
             wants_tls = True
         except (httpx.TransportError, OSError):
             return
         self._settled = True
-        if wants_tls:
-            self.base = self.base.copy_with(scheme="https")
+        self.base = plain.copy_with(scheme="https") if wants_tls else plain
 
     async def send(
         self,
@@ -142,12 +143,19 @@ class Transport:
             try:
                 response = await self._exchange(request, stream=stream, upload=callable(content))
             except (httpx.TransportError, httpx.InvalidURL, OSError) as error:
+                self._doubt()
                 if not may_pass(error) or not await backoff.wait():
                     raise unavailable(url.netloc.decode(), error) from error
                 continue
+            if response.status_code == 400:
+                self._doubt()
             if not may_be_tried_again(response) or not await backoff.wait(retry_after(response)):
                 return response
             await response.aclose()
+
+    def _doubt(self) -> None:
+        """It may be another server from now on, which wants TLS, or no longer does."""
+        self._settled = self._settled and not self._finds_out
 
     async def _exchange(self, request: httpx.Request, *, stream: bool, upload: bool) -> httpx.Response:
         limit = None if upload else _PATIENCE * self._config.timeout
