@@ -10,6 +10,7 @@ import anyio
 
 from hooper.api.errors import DataLoss, HooperError, Unavailable
 from hooper.api.registry import Descriptor
+from hooper_registry_http.bodies import pieces
 from hooper_registry_http.endpoint import Endpoint
 from hooper_registry_http.failures import check, may_pass, unavailable
 from hooper_registry_http.scopes import pull
@@ -92,7 +93,7 @@ class Download:
         """What follows the position; a registry that ignores ranges sends from the beginning."""
         skip = self._position - self._start(response)
         rate = _Rate(endpoint.config.min_rate, _WINDOW * endpoint.config.timeout)
-        coming = aiter(response.aiter_raw())
+        coming = aiter(pieces(response, endpoint.config.timeout))
         while (chunk := await rate.measured(coming)) is not None:
             if skip >= len(chunk):
                 skip -= len(chunk)

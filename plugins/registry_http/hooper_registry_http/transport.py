@@ -11,6 +11,7 @@ import anyio
 
 from hooper.api.errors import InvalidArgument, Unavailable
 from hooper.api.imports import import_without
+from hooper_registry_http.bodies import READ
 from hooper_registry_http.config import HttpConfig, is_insecure, is_loopback
 from hooper_registry_http.failures import may_pass, unavailable
 from hooper_registry_http.proxies import proxy_for
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     import httpx
 
 _CONNECT = 5.0
-_READ = 1 << 18
-"""Bytes of an answer that are read at once: the event loop's transport gives that many, and what the library usually
-asks for, a fourth, would be cut out of it with a copy of the rest each time."""
 _BUDGET = 12.0
 """Seconds within which a request is started again."""
 _AGAIN = frozenset({408, 429, 500, 502, 503, 504})
@@ -77,7 +75,8 @@ class Transport:
         import httpcore
         import httpx
 
-        httpcore.AsyncHTTP11Connection.READ_NUM_BYTES = _READ
+        # What the library usually asks for is cut out of that, with a copy of the rest each time.
+        httpcore.AsyncHTTP11Connection.READ_NUM_BYTES = READ
         self.host, self._config = host, config
         self.retries = config.retries if retries is None else retries
         insecure = is_insecure(host, config)
