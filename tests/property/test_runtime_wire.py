@@ -35,7 +35,7 @@ def spawns(draw: st.DrawFn) -> p.Spawn:
         container_id=bundle.id, directory=str(bundle.directory), bundle=wire.pack(bundle), outline=Outline(bundle.id),
         backend=draw(texts), netns="new", log_driver="", attached=draw(st.lists(attaches, max_size=3)),
         console_size=draw(st.none() | st.tuples(st.integers(0, 9), st.integers(0, 9))),
-        sysctls=draw(st.dictionaries(texts, texts, max_size=3)),
+        new_netns=p.NewNetns(draw(st.booleans()), draw(st.dictionaries(texts, texts, max_size=3))),
     )  # fmt: skip
 
 

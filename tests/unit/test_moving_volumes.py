@@ -98,11 +98,11 @@ def test_a_copy_that_broke_off_is_finished(tmp_path: Path, monkeypatch: pytest.M
     _tree(tmp_path / "staged" / "new", a="mine", b="too")
     real = _tree(tmp_path / "real")
 
-    def fail(path: Path) -> None:
+    def fail(path: bytes) -> None:
         raise OSError("the host goes down")
 
     with monkeypatch.context() as patched:
-        patched.setattr(moving_volumes.shutil, "rmtree", fail)
+        patched.setattr(moving_volumes, "remove", fail)
         with pytest.raises(OSError, match="goes down"):
             put_in(_arguments(tmp_path, home=home), ())
     (real / "b").unlink()
