@@ -10,7 +10,6 @@ The form is canonical, so that the same change gives the same bytes whichever dr
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from typing import Any
 from hooper.api.errors import Unavailable
 from hooper.api.storage import Mount
 from hooper.content import mounting
+from hooper.content.hashing import BackgroundHash
 from hooper.content.tar import DIRECTORY, FILE, HARDLINK, Entry
 from hooper.content.tarwrite import TarWriter
 from hooper.content.trees import entry_of, read_xattrs
@@ -42,9 +42,8 @@ class Output:
 
     def __init__(self, fd: int | None) -> None:
         self._fd = fd
-        self._hash = hashlib.sha256()
+        self._hash = BackgroundHash()
         self._pending = bytearray()
-        self._size = 0
 
     def write(self, data: bytes | memoryview) -> None:
         if len(data) < _PIECE // 4:
@@ -60,7 +59,6 @@ class Output:
         self._pass_on(memoryview(pending))
 
     def _pass_on(self, data: memoryview) -> None:
-        self._size += len(data)
         self._hash.update(data)
         if self._fd is not None:
             write_all(self._fd, data)
@@ -68,7 +66,7 @@ class Output:
     def result(self) -> dict[str, Any]:
         """{diff_id, size} of all that was written."""
         self._flush()
-        return {"diff_id": f"sha256:{self._hash.hexdigest()}", "size": self._size}
+        return {"diff_id": self._hash.finish(), "size": self._hash.size}
 
 
 def file_pieces(path: bytes, size: int) -> Iterator[bytes]:

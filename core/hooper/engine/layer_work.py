@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hooper.api.errors import DataLoss, InvalidArgument
 from hooper.content.compression import CHUNK, GzipWriter, load_codecs, plain_reader
+from hooper.content.hashing import BackgroundHash
 
 if TYPE_CHECKING:
     from hooper.content.tar import Entry, TarReader
@@ -22,15 +23,16 @@ _BESIDES_NAMES = 128
 def pack(arguments: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
     """Compresses a tar, from the first descriptor to the second, with gzip. The same bytes give the same bytes.
 
-    Returns diff_id and digest, and size (bytes, compressed).
+    Returns diff_id (of the tar, "" if `hashed` is not set) and digest, and size (bytes, compressed).
     """
-    plain, output = hashlib.sha256(), _Output(fds[1])
+    plain, output = BackgroundHash() if arguments["hashed"] else None, _Output(fds[1])
     gzip = GzipWriter(output.write)
     while chunk := os.read(fds[0], CHUNK):
-        plain.update(chunk)
+        if plain is not None:
+            plain.update(chunk)
         gzip.write(chunk)
     gzip.finish()
-    return {"diff_id": f"sha256:{plain.hexdigest()}", "digest": output.digest, "size": output.size}
+    return {"diff_id": plain.finish() if plain else "", "digest": output.finish(), "size": output.size}
 
 
 def unpack(arguments: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
@@ -39,24 +41,24 @@ def unpack(arguments: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
     _, read = plain_reader(fds[0])
     while chunk := read():
         output.write(chunk)
-    return {"diff_id": output.digest, "size": output.size}
+    return {"diff_id": output.finish(), "size": output.size}
 
 
 class _Output:
     """Writes to a descriptor, and counts and hashes what it wrote."""
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor, self._hash, self.size = descriptor, hashlib.sha256(), 0
+        self._descriptor, self._hash = descriptor, BackgroundHash()
+        self.finish = self._hash.finish
 
     @property
-    def digest(self) -> str:
-        return f"sha256:{self._hash.hexdigest()}"
+    def size(self) -> int:
+        return self._hash.size
 
     def write(self, data: bytes) -> None:
         from hooper.content.pack import write_all  # the daemon, which imports this module too, has no use for it
 
         self._hash.update(data)
-        self.size += len(data)
         write_all(self._descriptor, memoryview(data))
 
 

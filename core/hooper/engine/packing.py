@@ -7,10 +7,15 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.to_thread
 
 from hooper.api.driver import Workers
+from hooper.api.errors import HooperError
 from hooper.api.manifests import DOCKER_LAYER
+from hooper.api.storage import LayerResult
 from hooper.engine.layer_work import check_tar
 from hooper.engine.layers import KeyedLocks, Layer, LayerBlob, LayerStore
 
@@ -18,6 +23,7 @@ if TYPE_CHECKING:
     from hooper.content.store import ContentStore
 
 _CHUNK = 1 << 20
+_PACK = "hooper.engine.layer_work:pack"
 
 
 class Packer:
@@ -43,20 +49,62 @@ class Packer:
         async with self._locks.hold(layer.diff_id):
             if kept := self._layers.blobs(layer.diff_id):
                 return kept[0]
-            with self.temporary() as tar:
-                result = await self._layers.storage.diff(layer.chain_id, tar)
-                check_tar(result.diff_id, layer.diff_id)
-                return await self.keep(tar, layer.diff_id)
+            with self._packed() as (path, packed):
+                done = await self._pack(layer, packed)
+                return await self._adopt(path, done, layer.diff_id)
+
+    async def _pack(self, layer: Layer, packed: int) -> dict[str, Any]:
+        """Compresses a layer while its tar is written."""
+        source, sink = os.pipe2(os.O_CLOEXEC)
+        results: list[LayerResult] = []
+        failures: list[HooperError] = []
+
+        async def write() -> None:
+            try:
+                results.append(await self._layers.storage.diff(layer.chain_id, sink))
+            except HooperError as error:
+                failures.append(error)
+            finally:
+                os.close(sink)
+
+        done: dict[str, Any] = {}
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(write)
+            try:
+                done = await self._workers.run(_PACK, {"hashed": False}, [source, packed])
+            except HooperError as error:
+                failures.append(error)
+            finally:
+                # Whoever still writes is told.
+                os.close(source)
+        if failures:
+            raise failures[0]
+        check_tar(results[0].diff_id, layer.diff_id)
+        return done
 
     async def keep(self, tar: int, diff_id: str) -> LayerBlob:
         """Compresses a layer's tar into the content store. DataLoss if it is not `diff_id`."""
-        with self.temporary() as packed:
+        with self._packed() as (path, packed):
             os.lseek(tar, 0, os.SEEK_SET)
-            done = await self._workers.run("hooper.engine.layer_work:pack", {}, [tar, packed])
+            done = await self._workers.run(_PACK, {"hashed": True}, [tar, packed])
             check_tar(done["diff_id"], diff_id)
-            await self.store(packed, done["digest"], done["size"])
-        self._layers.add_blob(done["digest"], DOCKER_LAYER, done["size"], diff_id)
-        return LayerBlob(done["digest"], DOCKER_LAYER, done["size"])
+            return await self._adopt(path, done, diff_id)
+
+    async def _adopt(self, path: Path, packed: dict[str, Any], diff_id: str) -> LayerBlob:
+        digest, size = packed["digest"], packed["size"]
+        await anyio.to_thread.run_sync(self._content.adopt, path, digest)
+        self._layers.add_blob(digest, DOCKER_LAYER, size, diff_id)
+        return LayerBlob(digest, DOCKER_LAYER, size)
+
+    @contextmanager
+    def _packed(self) -> Iterator[tuple[Path, int]]:
+        """An empty file, which is gone in the end unless it was moved away."""
+        descriptor, name = tempfile.mkstemp(dir=self.scratch())
+        try:
+            yield Path(name), descriptor
+        finally:
+            os.close(descriptor)
+            Path(name).unlink(missing_ok=True)
 
     async def store(self, source: int, digest: str, size: int) -> None:
         """Copies a file into the content store, which verifies it."""
