@@ -7,6 +7,7 @@ import os
 import signal
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import anyio
@@ -43,14 +44,25 @@ def in_child(function: Callable[[], Any]) -> Any:
     return _collect(pid, reading)
 
 
-def _fork(function: Callable[[], Any]) -> tuple[int, int]:
+def _fork(function: Callable[[], Any], keep: Sequence[int] | None = None) -> tuple[int, int]:
+    """`keep`: the descriptors that are open in the child; None for all."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(reading)
+        if keep is not None:
+            _close_all_but({0, 1, 2, writing, *keep})
         _die(writing, function)
     os.close(writing)
     return pid, reading
+
+
+def _close_all_but(keep: set[int]) -> None:
+    """A worker has no more than it was given: the other end of a pipe of its own would keep it from its end."""
+    for descriptor in map(int, os.listdir("/proc/self/fd")):
+        if descriptor not in keep:
+            with suppress(OSError):  # the one that the listing needed
+                os.close(descriptor)
 
 
 def _collect(pid: int, reading: int) -> Any:
@@ -72,7 +84,7 @@ class ForkWorkers:
         module, _, name = function.partition(":")
         call = getattr(importlib.import_module(module), name)
         given = msgspec.msgpack.decode(msgspec.msgpack.encode(arguments))
-        pid, reading = _fork(lambda: call(given, list(fds)))
+        pid, reading = _fork(lambda: call(given, list(fds)), fds)
         try:
             return await anyio.to_thread.run_sync(_collect, pid, reading, abandon_on_cancel=True)
         except anyio.get_cancelled_exc_class():
