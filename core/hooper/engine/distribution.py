@@ -100,6 +100,11 @@ class Puller:
         if self.gate is not None:
             await self.gate.pull(client if sourced else None, reference, top, manifest, content.config)
         await tell.say(sink, f"Pulling from {reference.path}", reference.digest or reference.tag)
+        if not platform and self._is_recorded(reference, top, content.config.digest):
+            if sourced:
+                self._images.add_origin(reference.name, top.descriptor.digest, content.config.digest)
+            await self._conclude(reference, top, sink, newer=False)
+            return content.config.digest
         with self._layers.lease() as lease, _left_for_another_try(lease):
             for digest in (top.descriptor.digest, manifest.descriptor.digest, content.config.digest):
                 lease.add("blob", digest)
@@ -113,10 +118,19 @@ class Puller:
             if sourced:
                 self._images.add_origin(reference.name, top.descriptor.digest, remote.id)
             lease.supersede()
+        await self._conclude(reference, top, sink, newer=newer)
+        return remote.id
+
+    @staticmethod
+    async def _conclude(reference: Reference, top: Manifest, sink: ProgressSink, *, newer: bool) -> None:
         await tell.say(sink, f"Digest: {top.descriptor.digest}")
         verdict = "Downloaded newer image for" if newer else "Image is up to date for"
         await tell.say(sink, f"Status: {verdict} {reference.familiar}")
-        return remote.id
+
+    def _is_recorded(self, reference: Reference, top: Manifest, image_id: str) -> bool:
+        """Whether a pull would change nothing: the name stands for this image, which came with this manifest."""
+        known = (reference.name, top.descriptor.digest)
+        return self._images.lookup(reference) == image_id and known in self._images.digests(image_id)
 
     @asynccontextmanager
     async def connected(self, reference: Reference, credentials: Credentials | None) -> AsyncIterator[RegistryClient]:

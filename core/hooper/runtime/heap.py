@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import re
@@ -25,6 +26,9 @@ def settle() -> None:
     gc.freeze()
     for size, free in _holes():
         _kept.append([_filler(size) for _ in range(free)])
+    # What malloc has free is given back: a fork copies the page table's entry of each page that is there.
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
 
 
 def _filler(size: int) -> object:
