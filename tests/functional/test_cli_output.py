@@ -29,11 +29,13 @@ class Furnished:
 
 @pytest.fixture
 def furnished(either: support.Engine, capfd: pytest.CaptureFixture[str]) -> Iterator[Furnished]:
-    """An engine with a container that runs, one that was created, and a volume."""
+    """An engine with a container that runs, one that was created, a volume, and one image: those that other tests
+    have left in one second dockerd lists in any order."""
     either.docker("volume", "create", "--label", "k=v", "cli-volume")
     flags = ("-p", "127.0.0.1::80", "-l", "com.example.the-name=b", "-l", "z=y", "-v", "cli-volume:/data")
     either.docker("run", "-d", "--name", "up", *flags, "busybox", "sleep", "1000")
     either.docker("create", "--name", "down", "busybox", "true")
+    either.docker("image", "prune", "-af")
     yield Furnished(either.docker, InProcess(either.address, capfd))
     either.clear()
     either.docker("volume", "rm", "cli-volume")

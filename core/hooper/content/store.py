@@ -12,7 +12,7 @@ import re
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import anyio.to_thread
@@ -238,5 +238,6 @@ class ContentStore:
         with os.scandir(self._ingest) as found:
             for entry in found:
                 least = max(older, _SMALL_WRITE) if entry.name.startswith("put-") else older
-                if entry.name not in self._writing and now - entry.stat().st_mtime >= least:
-                    os.unlink(entry.path)
+                with suppress(FileNotFoundError):  # it became a blob in this moment
+                    if entry.name not in self._writing and now - entry.stat().st_mtime >= least:
+                        os.unlink(entry.path)
