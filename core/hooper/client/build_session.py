@@ -77,6 +77,7 @@ class ServedSession:
         self._listener: threading.Thread | None = None
         self._serving_now: dict[threading.Thread, socket.socket | None] = {}
         self._lock = threading.Lock()
+        self._ended = False
 
     def __enter__(self) -> ServedSession:
         self._control = dial(self._client, self._path)
@@ -91,6 +92,7 @@ class ServedSession:
             self._listener.join()
             self._control.close()
         with self._lock:
+            self._ended = True
             left = dict(self._serving_now)
             for stream in left.values():
                 _shut(stream)
@@ -117,6 +119,8 @@ class ServedSession:
             with dial(client, path) as stream:
                 with self._lock:
                     self._serving_now[threading.current_thread()] = stream
+                    if self._ended:  # while it was opened
+                        _shut(stream)
                 serve(stream)
         except (HooperError, OSError):
             # The daemon, which is the other end of all this, tells how the build went.
