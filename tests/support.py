@@ -243,8 +243,16 @@ def dockerd(directory: Path) -> Iterator[Engine]:
         process.wait(60)
         run("ip", "link", "delete", bridge, check=False)
         _forget_rules(bridge)
-        run("umount", "-R", str(directory), check=False)
+        _unmount_below(directory)
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _unmount_below(directory: Path) -> None:
+    """dockerd leaves a mount of the host's network namespace behind."""
+    for line in reversed(Path("/proc/mounts").read_text().splitlines()):
+        place = line.split()[1]
+        if place.startswith(f"{directory}/"):
+            run("umount", "-l", place, check=False)
 
 
 def _forget_rules(bridge: str) -> None:
