@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import tarfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -129,6 +131,40 @@ async def test_layers_stay_as_they_were_pushed(host: Host, tmp_path: Path) -> No
     assert await loaded(other, archive) == ["app:1"]
     assert (await other.images.get("app:1")).id == image_id
     assert other.images.layers.blobs(first.diff_id) == [kept]
+
+
+async def test_a_kept_layer_that_is_damaged_is_not_saved(host: Host, tmp_path: Path) -> None:
+    await make_image(host, "app:1")
+    first = host.images.layers.ancestry((await host.images.get("app:1")).chain)[0]
+    kept = await host.images.packer.blob(first)
+    path = host.content.path(kept.digest)
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with pytest.raises(DataLoss, match=f"blob {kept.digest} is damaged"):
+        await saved(host, tmp_path / "a.tar", "app:1")
+
+
+async def test_whoever_breaks_a_save_off_leaves_no_thread(host: Host) -> None:
+    """Of a layer that is large enough to be hashed on one."""
+    await host.tars.prepare("step", "")
+    host.tars.tars["step"] = tar_of({"large": os.urandom(12 << 20)})
+    chain = (await host.images.layers.adopt("step", "")).chain_id
+    await host.images.create_image(Image(architecture="amd64", os="linux"), chain, ("large:1",))
+    await host.images.packer.blob(host.images.layers.ancestry(chain)[0])
+    reading, writing = os.pipe()
+
+    def read_half() -> None:
+        left = 6 << 20
+        while left > 0:
+            left -= len(os.read(reading, 1 << 16))
+        os.close(reading)
+
+    reader = threading.Thread(target=read_half)
+    reader.start()
+    with pytest.raises(DataLoss, match="not written to its end"):
+        await host.images.save(["large:1"], writing)
+    os.close(writing)
+    reader.join()
+    assert not [thread for thread in threading.enumerate() if "_run)" in thread.name]
 
 
 async def test_a_layer_in_zstd_is_plain_in_an_archive(host: Host, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ class BackgroundHash:
             self._hash.update(chunk)
 
     def finish(self) -> str:
-        """The digest of all, "sha256:…". Once."""
+        """The digest of all, "sha256:…". Once, and in a process that lives on in any case: it ends the thread."""
         if self._thread is not None:
             self._chunks.put(b"")
             self._thread.join()

@@ -27,6 +27,7 @@ from hooper.api.manifests import (
 from hooper.api.model import Image
 from hooper.api.reference import Reference
 from hooper.api.registry import Descriptor, Platform
+from hooper.content.hashing import BackgroundHash
 from hooper.engine.distribution_push import layer_type
 from hooper.engine.image_store import ImageStore
 from hooper.engine.layers import Layer, LayerBlob, LayerStore
@@ -195,11 +196,13 @@ class Archive:
             await self.end(len(content))
 
     async def blob(self, digest: str, path: Path) -> None:
-        """A file of the content store."""
+        """A file of the content store. DataLoss if it is damaged: an archive is what one falls back upon."""
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             if await self.begin(blob_path(digest), size):
-                await anyio.to_thread.run_sync(_copy, file.fileno(), self.output, size)
+                found = await anyio.to_thread.run_sync(_copy, file.fileno(), self.output, size)
+                if found != digest:
+                    raise DataLoss(f"blob {digest} is damaged", f"it has the digest {found}", "Pull the image again.")
                 await self.end(size)
 
     async def end_archive(self) -> None:
@@ -220,23 +223,22 @@ def _write_all(output: int, data: bytes) -> None:
         while view:
             view = view[os.write(output, view) :]
     except OSError as error:
-        raise _not_written(error) from error
+        raise DataLoss("the archive was not written to its end", error.strerror or "") from error
 
 
-def _copy(source: int, output: int, size: int) -> None:
-    offset = 0
+def _copy(source: int, output: int, size: int) -> str:
+    """Copies so many bytes; their digest."""
+    copied = BackgroundHash()
     try:
-        while offset < size:
-            count = os.sendfile(output, source, offset, min(size - offset, _CHUNK))
-            if not count:
+        while copied.size < size:
+            data = os.pread(source, min(size - copied.size, _CHUNK), copied.size)
+            if not data:
                 raise DataLoss("the archive was not written to its end", "a blob was cut off meanwhile")
-            offset += count
-    except OSError as error:
-        raise _not_written(error) from error
-
-
-def _not_written(error: OSError) -> DataLoss:
-    return DataLoss("the archive was not written to its end", error.strerror or "")
+            copied.update(data)
+            _write_all(output, data)
+    finally:
+        digest = copied.finish()
+    return digest
 
 
 def _is_id(name: str) -> bool:

@@ -130,7 +130,10 @@ class Puller:
     def _is_recorded(self, reference: Reference, top: Manifest, image_id: str) -> bool:
         """Whether a pull would change nothing: the name stands for this image, which came with this manifest."""
         known = (reference.name, top.descriptor.digest)
-        return self._images.lookup(reference) == image_id and known in self._images.digests(image_id)
+        if self._images.lookup(reference) != image_id or known not in self._images.digests(image_id):
+            return False
+        chain = self._images.summary(image_id).chain
+        return not chain or self._layers.get(chain) is not None
 
     @asynccontextmanager
     async def connected(self, reference: Reference, credentials: Credentials | None) -> AsyncIterator[RegistryClient]:

@@ -25,7 +25,10 @@ class Netns(NamedTuple):
 
 def is_quiet(channel: socket.socket) -> bool:
     """Waits for the next message, for `QUIET_S` at most; whether there was none."""
-    return not select.select([channel], [], [], QUIET_S)[0]
+    # Not select(), which takes no descriptor from 1024 on: the channel has the number that it has in the daemon.
+    waiting = select.poll()
+    waiting.register(channel, select.POLLIN)
+    return not waiting.poll(QUIET_S * 1000)
 
 
 def wait(channel: socket.socket, like: NewNetns) -> tuple[bytes, list[int], Netns | None] | None:
