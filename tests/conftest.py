@@ -17,6 +17,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 import support
 
+pytest_plugins = ["build_fixtures"]
 _M_MMAP_THRESHOLD = -3
 """glibc's malloc.h."""
 
@@ -52,6 +53,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if "root" in item.keywords or "dockerd" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="needs root"))
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
 
 
 @pytest.fixture(scope="session")

@@ -17,11 +17,6 @@ from hooper_registry_http.driver import HttpRegistry
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class TestHttp(RegistryDriverSuite):
     @pytest.fixture
     async def place(self) -> AsyncIterator[Place]:

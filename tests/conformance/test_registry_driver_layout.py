@@ -23,11 +23,6 @@ from hooper_registry_layout.driver import LayoutConfig, LayoutRegistry
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def driver(tmp_path: Path, *directories: str) -> LayoutRegistry:
     (tmp_path / "own").mkdir(exist_ok=True)
     context: Any = SimpleNamespace(

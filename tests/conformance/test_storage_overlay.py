@@ -81,8 +81,3 @@ async def test_a_file_system_without_whiteouts_is_skipped(tmp_path: Path) -> Non
     os.symlink("/proc/self", context.data_dir)
     with pytest.raises(SkipDriver, match="overlayfs on"):
         await OverlayDriver(context).probe()
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"

@@ -23,16 +23,6 @@ from hooper.testing.workers import ForkWorkers
 pytestmark = [pytest.mark.root, pytest.mark.anyio]
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
-@pytest.fixture
-def contexts(tmp_path):
-    return Contexts(ForkWorkers(), tmp_path / "builds")
-
-
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz", "w:bz2"])
 async def test_an_archive_is_received_and_known(contexts, tmp_path, mode):
     data = tar(

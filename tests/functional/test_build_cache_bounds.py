@@ -19,11 +19,6 @@ pytestmark = pytest.mark.anyio
 SIZE = len(tar_of({"x": bytes(1 << 14)}))
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Mounts:
     """Directories beside the steps."""
 

@@ -29,11 +29,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.root]
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def here(tmp_path: Path) -> AsyncIterator[Bench]:
     async with bench(KINDS[0], tmp_path / "here") as one:
         yield one

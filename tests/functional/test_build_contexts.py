@@ -25,16 +25,6 @@ from hooper.testing.workers import ForkWorkers
 pytestmark = [pytest.mark.root, pytest.mark.anyio]
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
-@pytest.fixture
-def contexts(tmp_path):
-    return Contexts(ForkWorkers(), tmp_path / "builds")
-
-
 class Client(BuildSession):
     """A client with one directory."""
 

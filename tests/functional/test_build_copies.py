@@ -9,21 +9,9 @@ import pytest
 from hooper.api.build_graph import Copy, CopySource, LocalSource, Scratch
 from hooper.api.errors import InvalidArgument
 from hooper.api.storage import Mount
-from hooper.engine.build_contexts import Contexts
 from hooper.engine.build_sources import Tree, select
-from hooper.testing.workers import ForkWorkers
 
 pytestmark = [pytest.mark.root, pytest.mark.anyio]
-
-
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
-@pytest.fixture
-def contexts(tmp_path):
-    return Contexts(ForkWorkers(), tmp_path / "builds")
 
 
 NODE = LocalSource()

@@ -16,16 +16,6 @@ pytestmark = [pytest.mark.root, pytest.mark.anyio]
 
 
 @pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
-@pytest.fixture
-def contexts(tmp_path):
-    return Contexts(ForkWorkers(), tmp_path / "builds")
-
-
-@pytest.fixture
 def server():
     with served() as made:
         yield made

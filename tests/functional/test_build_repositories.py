@@ -16,20 +16,8 @@ from build_files_support import content, leftovers, served
 
 from hooper.api.build_graph import GitSource
 from hooper.api.errors import InvalidArgument, NotFound, Unavailable
-from hooper.engine.build_contexts import Contexts
-from hooper.testing.workers import ForkWorkers
 
 pytestmark = [pytest.mark.root, pytest.mark.anyio]
-
-
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
-@pytest.fixture
-def contexts(tmp_path):
-    return Contexts(ForkWorkers(), tmp_path / "builds")
 
 
 @pytest.fixture

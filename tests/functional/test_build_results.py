@@ -29,11 +29,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.root]
 EPOCH = 1_600_000_000
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(params=KINDS, ids=["overlay", "vfs"])
 async def made(request: Any, tmp_path: Path) -> AsyncIterator[Bench]:
     async with bench(request.param, tmp_path / "host") as one:

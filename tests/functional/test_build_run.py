@@ -9,7 +9,6 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
@@ -18,14 +17,11 @@ from build_run_support import (
     CGROUP,
     HIDDEN,
     PATH,
-    Builds,
     Client,
     Ran,
     cache,
     cgroups,
-    echoing_agent,
     opened,
-    opened_builds,
 )
 
 import support
@@ -40,24 +36,6 @@ pytestmark = pytest.mark.root
 
 LONG = f"sleep {1_000_000 + os.getpid()}"
 """What nobody else runs on this host."""
-
-
-@pytest.fixture(scope="module")
-def bench(short_tmp: Path) -> Iterator[Builds]:
-    with opened_builds(short_tmp / "runs") as made:
-        yield made
-
-
-@pytest.fixture
-def builds(bench: Builds) -> Iterator[Builds]:
-    with bench.nothing_left():
-        yield bench
-
-
-@pytest.fixture
-def agent(short_tmp: Path) -> Iterator[Path]:
-    with echoing_agent(short_tmp) as path:
-        yield path
 
 
 # --- commands -------------------------------------------------------------------------------------

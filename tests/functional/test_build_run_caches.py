@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +12,12 @@ import pytest
 from build_run_support import (
     Builds,
     cache,
-    context,
-    opened_builds,
 )
 
 from hooper.api.build_graph import BindMount, CacheMount, LocalSource
 from hooper.api.errors import Conflict, InvalidArgument, NotFound
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture(scope="module")
-def bench(short_tmp: Path) -> Iterator[Builds]:
-    with opened_builds(short_tmp / "caches") as made:
-        yield made
-
-
-@pytest.fixture
-def builds(bench: Builds) -> Iterator[Builds]:
-    with bench.nothing_left():
-        yield bench
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> tuple[LocalSource, dict[LocalSource, Path], Path]:
-    return context(tmp_path / "context")
 
 
 def test_a_cache_outlives_its_command(builds):

@@ -6,42 +6,20 @@ import io
 import os
 import shutil
 import tarfile
-from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import pytest
 from build_run_support import (
-    Builds,
     Client,
     Ran,
-    context,
     opened,
-    opened_builds,
 )
 
 import support
-from hooper.api.build_graph import BindMount, CacheMount, ImageSource, LocalSource, SecretMount, TmpfsMount
+from hooper.api.build_graph import BindMount, CacheMount, ImageSource, SecretMount, TmpfsMount
 from hooper.api.errors import HooperError, InvalidArgument
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture(scope="module")
-def bench(short_tmp: Path) -> Iterator[Builds]:
-    with opened_builds(short_tmp / "mounts") as made:
-        yield made
-
-
-@pytest.fixture
-def builds(bench: Builds) -> Iterator[Builds]:
-    with bench.nothing_left():
-        yield bench
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> tuple[LocalSource, dict[LocalSource, Path], Path]:
-    return context(tmp_path / "context")
 
 
 # --- bind -----------------------------------------------------------------------------------------

@@ -6,42 +6,20 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from build_run_support import (
     HIDDEN,
     PATH,
-    Builds,
     Client,
     cache,
-    echoing_agent,
-    opened_builds,
 )
 
 from hooper.api.build_graph import BindMount, LocalSource, SecretMount, SshMount
 from hooper.api.errors import InvalidArgument, NotFound
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture(scope="module")
-def bench(short_tmp: Path) -> Iterator[Builds]:
-    with opened_builds(short_tmp / "secrets") as made:
-        yield made
-
-
-@pytest.fixture
-def builds(bench: Builds) -> Iterator[Builds]:
-    with bench.nothing_left():
-        yield bench
-
-
-@pytest.fixture
-def agent(short_tmp: Path) -> Iterator[Path]:
-    with echoing_agent(short_tmp) as path:
-        yield path
 
 
 # --- secrets --------------------------------------------------------------------------------------

@@ -29,11 +29,6 @@ pytestmark = [pytest.mark.root, pytest.mark.anyio]
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def netns() -> Iterator[int]:
     made = sandbox.make(NewNetns(disable_ipv6=True))
     yield made

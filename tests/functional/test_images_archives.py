@@ -24,11 +24,6 @@ LAYERS = [tar_of({"a": b"a" * 3000}), tar_of({"b": b"b" * 1000})]
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def host(tmp_path: Path) -> Host:
     return Host(tmp_path / "host")
 

@@ -28,11 +28,6 @@ pytestmark = [pytest.mark.root, pytest.mark.anyio]
 UPLINK, OUTSIDE = "203.0.113.1", "203.0.113.2"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(params=["bridged packets filtered", "bridged packets not filtered"])
 def host(request: pytest.FixtureRequest) -> Iterator[Namespace]:
     """Both with and without br_netfilter, which dockerd switches on for the whole host."""

@@ -34,11 +34,6 @@ needs_vlan = pytest.mark.skipif(not kernel_has("vlan"), reason="this kernel has 
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def host() -> Iterator[Namespace]:
     with playing_host() as host:
         yield host

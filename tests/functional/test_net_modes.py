@@ -28,11 +28,6 @@ INSIDE6 = {"address6": "fd00:7::2/64", "gateway6": "fd00:7::1"}
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def host() -> Iterator[Namespace]:
     with playing_host() as host:
         yield host

@@ -26,11 +26,6 @@ from hooper.testing.registry import Registry
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Asked(ImagePolicy):
     """Remembers what it is asked, and does `then`."""
 

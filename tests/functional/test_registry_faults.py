@@ -33,11 +33,6 @@ _BASIC = "Basic " + base64.b64encode(b"ann:secret").decode()
 _EXPECTED = {"unavailable", "unauthorized", "not-found", "data-loss", "forbidden", "invalid-argument", "unsupported"}
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def image_of(chance: random.Random) -> Pushed:
     """Layers of very different sizes, some that shrink and some that do not."""
     sizes = [chance.choice((10, 5_000, 200_000, 1_500_000)) for _ in range(chance.randrange(1, 5))]

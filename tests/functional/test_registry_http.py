@@ -28,11 +28,6 @@ LAYER = bytes(range(256)) * 4096
 CONFIG = b'{"architecture":"amd64","os":"linux"}'
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @asynccontextmanager
 async def connected(host: str, credentials: Credentials | None = None, **config: Any) -> AsyncIterator[RegistryClient]:
     context = cast(DriverContext, SimpleNamespace(config=msgspec.convert(config, HttpConfig)))

@@ -44,11 +44,6 @@ pytestmark = pytest.mark.anyio
 LAYERS = [tar_of({"a": b"a" * 200_000, "b": os.urandom(400_000)}), tar_of({"c": b"c"}), tar_of({"d": b"d" * 70_000})]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Pushed:
     """An image that was put in a registry, piece by piece."""
 

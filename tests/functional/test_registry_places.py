@@ -29,11 +29,6 @@ pytestmark = pytest.mark.anyio
 DEAD = "127.0.0.1:9"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def gets(registry: Registry) -> list[str]:
     return [request.path for request in registry.requests if request.method == "GET" and request.path != "/v2/"]
 

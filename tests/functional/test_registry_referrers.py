@@ -20,11 +20,6 @@ from registry_server_support import registry_server
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def referring(subject: Descriptor, kind: str) -> Manifest:
     described = {"mediaType": OCI_MANIFEST, "digest": subject.digest, "size": subject.size}
     return image_manifest(subject=described, artifactType=kind, annotations={"of": kind})

@@ -24,11 +24,6 @@ from hooper_storage_vfs.driver import VfsDriver
 pytestmark = [pytest.mark.anyio, pytest.mark.root]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @asynccontextmanager
 async def opened(kind: type[StorageDriver], root: Path) -> AsyncIterator[Host]:
     (root / "storage").mkdir(parents=True)

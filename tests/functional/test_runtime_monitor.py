@@ -34,11 +34,6 @@ pytestmark = pytest.mark.anyio
 HERE = Path(__file__).parent
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class _Log:
     def warning(self, *arguments: object, **values: object) -> None:
         logging.getLogger(__name__).warning("%s %s", arguments, values)

@@ -21,11 +21,6 @@ SECONDS = 10
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Launcher]:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(monitors.HERE), *sys.path]))
     launcher = monitors.make_launcher(tmp_path)

@@ -24,11 +24,6 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def launcher(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[Launcher]:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     launcher = Launcher([], [], HostInfo(True, 2, (6, 1), "amd64", tmp_path, tmp_path), None)

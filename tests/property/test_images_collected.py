@@ -21,11 +21,6 @@ _TAGS = [f"t{number}" for number in range(4)]
 _STEPS = 25
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def built(host: Host, chance: random.Random, name: str) -> str:
     """An image of up to three layers, some of which others have too; a lease keeps them until the image is there."""
     chain = ""

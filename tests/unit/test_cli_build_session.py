@@ -111,11 +111,12 @@ class Daemon:
             body = self._body(file, headers)
             url = urlsplit(re.sub(r"^/v1\.\d+", "", target))
             if stream := re.fullmatch(r"/hooper/builds/sessions/([0-9a-f]{32})(?:/streams/(\d+))?", url.path):
+                if not stream[2]:
+                    # Before the client hears that it may build.
+                    self._controls[stream[1]] = connection
                 connection.sendall(UPGRADED)
                 if stream[2]:
                     self._answers[int(stream[2])].put(connection)
-                else:
-                    self._controls[stream[1]] = connection
                 return
             if refusal := re.fullmatch(r"/hooper/builds/sessions/[0-9a-f]{32}/streams/(\d+)/refuse", url.path):
                 self._answers[int(refusal[1])].put(json.loads(body)["message"])

@@ -29,11 +29,6 @@ async def interrupted(store: ContentStore, name: str, data: bytes) -> None:
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def store(tmp_path: Path) -> ContentStore:
     return ContentStore(tmp_path)
 

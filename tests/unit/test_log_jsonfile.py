@@ -24,11 +24,6 @@ pytestmark = pytest.mark.anyio
 DRIVER = JsonFileDriver("json-file", None)
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Switch(Running):
     """Runs a step of the test each time that the reader waits; ended after the last."""
 

@@ -19,11 +19,6 @@ pytestmark = pytest.mark.anyio
 DRIVER = LocalDriver("local", None)
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Ended(Running):
     def __call__(self) -> bool:
         return False

@@ -20,11 +20,6 @@ from hooper.state.database import Database
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Fake(NetworkDriver):
     def __init__(self, name: str) -> None:
         self.calls: list[tuple[str, str]] = []

@@ -13,11 +13,6 @@ from hooper_registry_server.auth import Passwords
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def write(path: Path, cost: int, **users: str) -> None:
     path.write_text(
         "".join(f"{u}:{bcrypt.hashpw(word.encode(), bcrypt.gensalt(cost)).decode()}\n" for u, word in users.items())

@@ -15,11 +15,6 @@ from hooper.engine.solver import Flights, Solver, needed
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
 def made(name):
     return Made(chain=name, diff_ids=(name,), created="t", added=True)
 

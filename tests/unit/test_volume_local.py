@@ -17,11 +17,6 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def volumes(tmp_path: Path) -> LocalVolumes:
     return LocalVolumes(make_context(tmp_path))
 
