@@ -165,7 +165,7 @@ class Bench:
         }  # fmt: skip
 
 
-CGROUP = f"hooper-test-{os.getpid()}"
+CGROUP = f"hooper-test-{uuid4().hex[:12]}"
 """Where the commands of this process's benches are."""
 
 

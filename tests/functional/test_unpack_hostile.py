@@ -17,7 +17,7 @@ import pytest
 
 import support
 from hooper.api.errors import DataLoss, HooperError, NoSpace
-from hooper.content import compression, unpack
+from hooper.content import archive_names, compression, unpack
 from hooper.content.removal import remove
 from hooper.content.tar import CHARACTER, DIRECTORY, FILE, HARDLINK, MAX_SEGMENTS, SYMLINK, Entry
 from hooper.content.tarwrite import encode_header
@@ -241,7 +241,7 @@ def test_no_archive_goes_on_for_ever(target: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_nor_does_an_archive_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layer_work, "_NAMES_MAX", 1 << 14)
+    monkeypatch.setattr(archive_names, "_MOST", 1 << 14)
     (tmp_path / "tar").write_bytes(member(b"x") * 200)
     with (tmp_path / "tar").open("rb") as file, pytest.raises(HooperError, match="cannot load") as caught:
         in_child(lambda: layer_work.spool({"directory": str(tmp_path)}, [file.fileno()]))

@@ -19,6 +19,7 @@ from hooper.api.errors import InvalidArgument, NotFound
 from hooper.api.layout import INDEX, TAG_NAME, WHOLE_NAME, blob_path
 from hooper.api.manifests import (
     DOCKER_LAYER,
+    NO_JSON,
     OCI_CONFIG,
     OCI_LAYER_TAR,
     ImageManifest,
@@ -66,7 +67,7 @@ class Spool:
     def json(self, name: str, kind: Any) -> Any:
         try:
             return msgspec.json.decode(self.read(name), type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except NO_JSON as error:
             raise InvalidArgument("cannot load the archive", f"{name} is damaged: {error}") from error
 
     def layer(self, name: str) -> Callable[[], AbstractContextManager[int]]:

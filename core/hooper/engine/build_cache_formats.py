@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from hooper.api.errors import DataLoss
+from hooper.api.manifests import NO_JSON
 from hooper.api.model import Image
 from hooper.api.registry import Descriptor
 from hooper.engine.build_image import Made
@@ -172,5 +173,5 @@ def _made(step: WrittenStep, diff_ids: tuple[str, ...]) -> Made:
 def _converted(value: Any, kind: type[_T], name: str) -> _T:
     try:
         return msgspec.json.decode(value, type=kind) if isinstance(value, bytes) else msgspec.convert(value, kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NO_JSON as error:
         raise DataLoss(f"the build cache {name} is damaged", str(error), "Write it again.") from error

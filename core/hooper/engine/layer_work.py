@@ -14,11 +14,6 @@ from hooper.content.hashing import BackgroundHash
 if TYPE_CHECKING:
     from hooper.content.tar import Entry, TarReader
 
-_NAMES_MAX = 1 << 28
-"""Bytes that the names in an archive of images may take in memory, about: it is room for a million."""
-_BESIDES_NAMES = 128
-"""What an entry takes besides."""
-
 
 def pack(arguments: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
     """Compresses a tar, from the first descriptor to the second, with gzip. The same bytes give the same bytes.
@@ -66,41 +61,25 @@ def spool(arguments: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
     """Takes an archive of images apart: each file of the tar on the first descriptor goes into `directory`,
     under a number. Returns files (name: number) and links (name: target). InvalidArgument if it is damaged or has
     millions of entries."""
+    from hooper.content.archive_names import ArchiveNames
     from hooper.content.confinement import enter_confined
-    from hooper.content.tar import FILE, HARDLINK, SYMLINK, TarReader
+    from hooper.content.tar import TarReader
     from hooper.content.unpack import write_content
 
     load_codecs()
     enter_confined({"root": arguments["directory"]})
     files: dict[str, int] = {}
-    links: dict[str, str] = {}
-    names = 0
+    names = ArchiveNames()
     try:
         reader = TarReader(plain_reader(fds[0])[1])
         for entry in reader:
-            name = _normal(entry.name)
-            names += len(entry.name) + len(entry.link) + _BESIDES_NAMES
-            if names > _NAMES_MAX:
-                raise _no_archive("it has more entries than images can have")
-            if entry.kind == FILE:
+            if name := names.take(entry):
                 files[name] = len(files)
                 with open(str(files[name]), "wb", buffering=0) as file:
                     write_content(reader, file.fileno(), entry)
-            elif entry.kind == SYMLINK:
-                links[name] = os.path.normpath(os.path.join(os.path.dirname(name), _normal(entry.link)))
-            elif entry.kind == HARDLINK:
-                links[name] = _normal(entry.link)
     except DataLoss as error:
-        raise _no_archive(error.why) from error
-    return {"files": files, "links": links}
-
-
-def _no_archive(why: str) -> InvalidArgument:
-    return InvalidArgument("cannot load the archive", why, "Give it a tar made by save.")
-
-
-def _normal(name: bytes) -> str:
-    return os.path.normpath(name.decode("utf-8", "replace"))
+        raise InvalidArgument("cannot load the archive", error.why, "Give it a tar made by save.") from error
+    return {"files": files, "links": names.links}
 
 
 def check_tar(diff_id: str, wanted: str) -> None:
@@ -117,6 +96,7 @@ def contents(arguments: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]
     """What a layer's tar does: `entries` by path (size, type, mode, owner, link, device, digest of the content), `gone`
     and `opaque`, the paths of its whiteouts (OCI image-spec layer.md). Times are left out: builds change them all.
     Contents are hashed of the paths `compared` alone, if it is a list."""
+    from hooper.content.archive_names import normal
     from hooper.content.tar import TarReader
 
     os.lseek(fds[0], 0, os.SEEK_SET)
@@ -126,7 +106,7 @@ def contents(arguments: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]
     compared = None if arguments["compared"] is None else set(arguments["compared"])
     reader = TarReader(lambda: os.read(fds[0], CHUNK))
     for entry in reader:
-        path = _normal(entry.name).strip("/")
+        path = normal(entry.name).strip("/")
         directory, _, name = path.rpartition("/")
         if name == ".wh..wh..opq":
             opaque.append(directory)
@@ -139,9 +119,10 @@ def contents(arguments: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]
 
 def _described(reader: TarReader, entry: Entry, entries: Mapping[str, list[Any]], compared: bool) -> list[Any]:
     from hooper.content import tar
+    from hooper.content.archive_names import normal
 
     link = entry.link.decode("utf-8", "replace")
-    target = _normal(entry.link).strip("/")
+    target = normal(entry.link).strip("/")
     if entry.kind == tar.HARDLINK and target in entries:
         return entries[target]
     kind = {tar.DIRECTORY: "directory", tar.SYMLINK: "link", tar.FILE: "file"}.get(entry.kind, "other")

@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 import msgspec
 
 from hooper.api.errors import DataLoss, HooperError, InvalidArgument, NotFound
+from hooper.api.manifests import NO_JSON
 from hooper.api.policy import Finding, Origin, PolicyServices
 from hooper.api.reference import Reference
 from hooper.api.registry import Descriptor, Manifest
@@ -77,7 +78,7 @@ class Verifier:
     ) -> AsyncIterator[Finding]:
         try:
             layers = msgspec.json.decode(manifest.content, type=_Layers).layers
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except NO_JSON:
             yield Finding(where, False, "its manifest is damaged")
             return
         for number, layer in enumerate(layers[:_MOST], 1):

@@ -12,6 +12,7 @@ import anyio
 import msgspec
 
 from hooper.api.errors import Unauthorized, Unavailable
+from hooper.api.manifests import NO_JSON
 from hooper.api.registry import Credentials
 from hooper_registry_http.challenge import Challenge, parse_challenges
 from hooper_registry_http.transport import Transport, same_origin
@@ -184,7 +185,7 @@ class Authenticator:
             )
         try:
             token = msgspec.json.decode(response.content, type=Token)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except NO_JSON as error:
             raise Unavailable(f"the token server of {self._host} gave no token", str(error)) from error
         text = token.token or token.access_token
         if not (text.isascii() and text.isprintable() and text):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from hooper.api.errors import HooperError, InvalidArgument, Unavailable
+from hooper.api.manifests import NO_JSON
 from hooper.api.registry import Credentials
 from hooper_registry_http.auth import Authenticator
 from hooper_registry_http.config import HttpConfig
@@ -110,7 +111,7 @@ class Endpoint:
         """The JSON of an answer. Unavailable if it is none, or of another shape."""
         try:
             return msgspec.json.decode(response.content, type=wanted)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except NO_JSON as error:
             raise Unavailable(f"the registry {self.host} gave a damaged answer", str(error)) from error
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from hooper.api.errors import Forbidden, HooperError, InvalidArgument, NotFound, Unauthorized, Unavailable, Unsupported
+from hooper.api.manifests import NO_JSON
 
 if TYPE_CHECKING:
     import httpx
@@ -53,7 +54,7 @@ def explanation(response: httpx.Response) -> str:
         errors = msgspec.json.decode(response.content, type=dict[str, Any])["errors"]
         texts = [str(item.get("message") or item.get("code", "")) for item in errors]
         return "; ".join(text for text in texts if text)[:500] or f"HTTP {response.status_code}"
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError, AttributeError):
+    except (*NO_JSON, KeyError, TypeError, AttributeError):
         return f"HTTP {response.status_code}"
 
 

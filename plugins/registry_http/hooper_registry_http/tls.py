@@ -25,13 +25,14 @@ def make_context(names: Iterable[str], config: HttpConfig, *, verified: bool) ->
     return context
 
 
-def files_of(name: str, config: HttpConfig) -> Iterator[Path]:
-    """Where certificates for the registry are: the directories, and what is in them."""
-    if authority := config.of(name).ca:
-        yield Path(authority)
-    for directory in _directories(name, config):
-        yield directory
-        yield from sorted(directory.iterdir())
+def files_of(names: Iterable[str], config: HttpConfig) -> Iterator[Path]:
+    """Where `make_context` finds certificates: the directories, and what is in them."""
+    for name in names:
+        if authority := config.of(name).ca:
+            yield Path(authority)
+        for directory in _directories(name, config):
+            yield directory
+            yield from sorted(directory.iterdir())
 
 
 def _directories(name: str, config: HttpConfig) -> Iterator[Path]:

@@ -56,6 +56,11 @@ class Backoff:
         return True
 
 
+def names_of(host: str) -> Sequence[str]:
+    """By which names a registry is known: that in references, and that of its server."""
+    return (host, _ENDPOINTS[host]) if host in _ENDPOINTS else (host,)
+
+
 def same_origin(a: httpx.URL, b: httpx.URL) -> bool:
     return (a.scheme, a.host, a.port) == (b.scheme, b.host, b.port)
 
@@ -72,6 +77,8 @@ class Transport:
 
     def __init__(self, host: str, config: HttpConfig, *, scheme: str = "", retries: int | None = None) -> None:
         import_without("httpx", "rich", "pygments")  # for a command line of its own: 5 MB
+        from http.cookiejar import CookieJar, DefaultCookiePolicy
+
         import httpcore
         import httpx
 
@@ -82,16 +89,17 @@ class Transport:
         insecure = is_insecure(host, config)
         self._finds_out = insecure and not scheme
         self._settled = not self._finds_out
-        real = _ENDPOINTS.get(host, host)
-        self.base = httpx.URL(f"{scheme or ('http' if insecure else 'https')}://{real}/")
+        self.base = httpx.URL(f"{scheme or ('http' if insecure else 'https')}://{_ENDPOINTS.get(host, host)}/")
         proxy = proxy_for(host, self.base.scheme, config)
         try:
             self._client = httpx.AsyncClient(
-                verify=make_context((host, real), config, verified=not insecure),
+                verify=make_context(names_of(host), config, verified=not insecure),
                 timeout=httpx.Timeout(config.timeout, connect=min(config.timeout, _CONNECT), pool=None),
                 proxy=proxy or None,
                 trust_env=proxy is None and not is_loopback(host),
                 headers={"User-Agent": "hooper", "Accept-Encoding": "identity"},
+                # Conversations of several users share it: what a registry sets for one is not for the next.
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             )
         except (ValueError, ImportError) as error:
             raise InvalidArgument(f"cannot use the proxy for {host}", str(error), "Write http://HOST:PORT.") from error

@@ -74,8 +74,9 @@ class Transports:
 def _stamp(host: str, config: HttpConfig) -> tuple[tuple[str, int], ...]:
     """Changes with the certificates that are meant for the registry."""
     from hooper_registry_http.tls import files_of
+    from hooper_registry_http.transport import names_of
 
-    return tuple((str(path), _changed(path)) for path in files_of(host, config))
+    return tuple((str(path), _changed(path)) for path in files_of(names_of(host), config))
 
 
 def _changed(path: Path) -> int:

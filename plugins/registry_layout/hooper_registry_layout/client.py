@@ -20,7 +20,7 @@ import msgspec
 from hooper.api.driver import Workers
 from hooper.api.errors import Conflict, DataLoss, NotFound
 from hooper.api.layout import DOCKER_ARCHIVE, INDEX, MARK, MARK_CONTENT, blob_path
-from hooper.api.manifests import OCI_INDEX, OCI_MANIFEST, Index, as_referrer
+from hooper.api.manifests import NO_JSON, OCI_INDEX, OCI_MANIFEST, Index, as_referrer
 from hooper.api.reference import is_digest
 from hooper.api.registry import Descriptor, Manifest, RegistryClient
 from hooper_registry_layout import index as layout
@@ -76,7 +76,7 @@ class LayoutClient(RegistryClient):
     def _decoded(self, content: bytes) -> _Parts:
         try:
             return msgspec.json.decode(content, type=_Parts)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except NO_JSON as error:
             raise DataLoss(f"a manifest of {self._shown} is damaged", str(error), "Write the layout again.") from error
 
     def _content(self, digest: str) -> bytes:

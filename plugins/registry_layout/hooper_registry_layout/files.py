@@ -11,14 +11,11 @@ import anyio.to_thread
 
 from hooper.api.driver import Workers
 from hooper.api.errors import DataLoss, NotFound
-from hooper.content.tar import FILE, HARDLINK, SYMLINK, TarReader, damaged
+from hooper.content.archive_names import ArchiveNames
+from hooper.content.tar import TarReader, damaged
 
 _CHUNK = 1 << 20
 _PIECE = 1 << 16
-_NAMES_MAX = 1 << 28
-"""Bytes that the names in an archive may take in memory, about: it is room for a million."""
-_BESIDES_NAMES = 128
-"""What an entry takes besides."""
 _SMALL = 16 << 20
 _LINKS = 8
 _MAGIC, _MAGIC_AT = b"ustar", 257
@@ -88,8 +85,8 @@ class Tar:
 
     def _index(self) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
         members: dict[str, tuple[int, int]] = {}
-        links: dict[str, str] = {}
-        total, position, names = os.fstat(self._descriptor).st_size, 0, 0
+        names = ArchiveNames()
+        total, position = os.fstat(self._descriptor).st_size, 0
 
         def following() -> bytes:
             nonlocal position
@@ -104,19 +101,13 @@ class Tar:
         try:
             reader = TarReader(following, seek)
             for entry in reader:
-                name, link = _normal(entry.name), _normal(entry.link)
-                names += len(entry.name) + len(entry.link) + _BESIDES_NAMES
-                if reader.offset + entry.stored > total or names > _NAMES_MAX:
-                    raise damaged(entry.offset, "it is cut off, or has more entries than images can have")
-                if entry.kind == FILE and entry.sparse is None:
+                if reader.offset + entry.stored > total:
+                    raise damaged(entry.offset, "it is cut off")
+                if (name := names.take(entry)) and entry.sparse is None:
                     members[name] = reader.offset, entry.size
-                elif entry.kind == SYMLINK:
-                    links[name] = os.path.normpath(os.path.join(os.path.dirname(name), link))
-                elif entry.kind == HARDLINK:
-                    links[name] = link
         except DataLoss as error:
             raise DataLoss(f"the archive {self._shown} is damaged", error.why, "Write it again.") from error
-        return members, links
+        return members, names.links
 
     def _found(self, name: str) -> tuple[int, int] | None:
         for _ in range(_LINKS):
@@ -142,10 +133,6 @@ class Tar:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-
-
-def _normal(name: bytes) -> str:
-    return os.path.normpath(os.fsdecode(name))
 
 
 async def open_tar(path: Path, workers: Workers, scratch: Path) -> Tar:
