@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -41,19 +40,17 @@ def furnished(either: support.Engine, capfd: pytest.CaptureFixture[str]) -> Iter
     either.docker("volume", "rm", "cli-volume")
 
 
-def _without_ages(text: str) -> str:
-    """What is young has another age a second later, and its column another width."""
-    ageless, count = re.subn(r"(Less than a|\d+) seconds?( ago)?", "AGE", text)
-    return re.sub(" +", " ", ageless) if count else text
+Shown = tuple[tuple[str, ...], int, str]
+"""The words of a command, its exit code and its output."""
 
 
-def _same(engine: Furnished, *words: str) -> None:
-    """Runs both, compares codes and output; again if perhaps an age changed in between."""
-    for _ in range(4):
+def both(engine: Furnished, *words: str) -> tuple[Shown, Shown]:
+    """What hooper's command line and docker's show; once more if perhaps a second went by in between."""
+    for _ in range(8):
         expected, found = (run(*words, check=False) for run in (engine.docker, engine.hooper))
-        if _without_ages(found.stdout) == _without_ages(expected.stdout):
-            return
-    assert (words, found.returncode, found.stdout) == (words, expected.returncode, expected.stdout)
+        if found.stdout == expected.stdout:
+            break
+    return (words, found.returncode, found.stdout), (words, expected.returncode, expected.stdout)
 
 
 def test_tables(furnished: Furnished) -> None:
@@ -65,7 +62,8 @@ def test_tables(furnished: Furnished) -> None:
         "volume ls -q", "volume list --filter label=k=v", "system df", "port up", "port up 80", "port up 81", "top up",
         "top up -o pid", "logs up", "wait nosuch",
     ):  # fmt: skip
-        _same(furnished, *words.split())
+        ours, theirs = both(furnished, *words.split())
+        assert ours == theirs
 
 
 def test_json_and_all_fields(furnished: Furnished) -> None:
@@ -82,9 +80,10 @@ def test_json_and_all_fields(furnished: Furnished) -> None:
         ("stats", "--no-stream", "down"): "Container Name ID CPUPerc MemUsage NetIO BlockIO MemPerc PIDs",
     }
     for words, names in fields.items():
-        _same(furnished, *words, "--format", "json")
-        _same(furnished, *words, "--format", "|".join(f"{{{{.{name}}}}}" for name in names.split()))
-        _same(furnished, *words, "--format", "table " + r"\t".join(f"{{{{.{name}}}}}" for name in names.split()))
+        every = [f"{{{{.{name}}}}}" for name in names.split()]
+        for wanted in ("json", "|".join(every), "table " + r"\t".join(every)):
+            ours, theirs = both(furnished, *words, "--format", wanted)
+            assert ours == theirs
         row = json.loads(furnished.hooper(*words, "--format", "json").stdout.splitlines()[0])
         assert set(row) == set(names.split()), words
 
@@ -121,7 +120,8 @@ def test_templates(furnished: Furnished) -> None:
         ("version", "--format", "{{.Server.Os}} {{.Client.APIVersion}} {{.Server.APIVersion}} {{.Client.Context}}"),
         ("info", "--format", "{{.NCPU}} {{.ClientInfo.Context}} {{len .Runtimes}}"),
     ):
-        _same(furnished, *words)
+        ours, theirs = both(furnished, *words)
+        assert ours == theirs
 
 
 def test_inspect_of_several_things(furnished: Furnished) -> None:
@@ -129,7 +129,8 @@ def test_inspect_of_several_things(furnished: Furnished) -> None:
         "inspect down busybox host cli-volume", "inspect -f {{.Id}} down nosuch busybox", "inspect nosuch",
         "inspect --type image down", "container inspect down", "volume inspect cli-volume nosuch",
     ):  # fmt: skip
-        _same(furnished, *words.split())
+        ours, theirs = both(furnished, *words.split())
+        assert ours == theirs
 
 
 def test_codes_of_failures(furnished: Furnished) -> None:

@@ -266,6 +266,8 @@ def test_an_event_subscriber_is_told(short_tmp: Path, monkeypatch: pytest.Monkey
         support.until(
             lambda: (place / "notes").exists() and "volume create" in (place / "notes").read_text(), what="a note"
         )
+    told = (place / "notes").read_text().splitlines()
+    assert told.count("volume create") == 1, told
 
 
 def test_the_network_driver_is_configured(short_tmp: Path) -> None:
