@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
 
@@ -206,25 +206,13 @@ async def _assemble(
     host, database = parts.host, parts.database
     storage_record, storage = await selector.choose(Kind.STORAGE)
     runtime, _ = await selector.choose_isolation("")
-    log_record, _ = await selector.choose(Kind.LOG)
+    logs = await _logs(selector)
     volume_record, volume_driver = await selector.choose(Kind.VOLUME)
-    log_drivers: dict[str, LogDriver] = await selector.every(Kind.LOG)
-    log_options = log_targets.defaults(selector.config["log.options"])
-    log_cache = selector.capable(Kind.LOG, CACHE)
-    log_targets.check(log_drivers, log_cache, log_record.spec.name, log_options)
     events, store = EventService(), ContainerStore(database)
     content = ContentStore(host.data_root / "content")
     init_layers = InitLayers(storage, parts.workers)
     collector = Collector(database, content, storage, init_layers.drop)
-    networks = NetworkService(
-        database,
-        await selector.every(Kind.NETWORK),
-        events.emit,
-        log,
-        selector.config["network.driver"],
-        selector.config["network.default_address_pools"],
-    )
-    networks.names = NameService(networks, host.exec_root, log)
+    networks = await _networks(selector, database, events, host, log)
     images = ImageService(
         database,
         content,
@@ -236,10 +224,7 @@ async def _assemble(
         collector,
         log,
     )
-    if selector.config["policy.enabled"]:
-        await _set_gate(images, selector, log)
-    images.policy_verifier = _verifier(selector)
-    images.store.short_names = ShortNames(selector.config["registry.search"], selector.config["registry.short_names"])
+    await _configure(images, selector, log)
     core = Core(
         host=host,
         storage=storage,
@@ -257,10 +242,10 @@ async def _assemble(
         ),
         events=events,
         selector=selector,
-        log_drivers=log_drivers,
-        default_log_driver=log_record.spec.name,
-        default_log_options=log_options,
-        log_cache=log_cache,
+        log_drivers=logs.drivers,
+        default_log_driver=logs.default,
+        default_log_options=logs.options,
+        log_cache=logs.cache,
         default_runtime=runtime.spec.name,
         tasks=tasks,
         log=log,
@@ -277,10 +262,47 @@ async def _assemble(
     return engine
 
 
-async def _set_gate(images: ImageService, selector: Selector, log: Any) -> None:
-    from hooper.engine.policy import open_gate
+class _Logs(NamedTuple):
+    """Every log driver by name, that of containers that name none and its options, and that which keeps copies."""
 
-    images.guard(await open_gate(selector, images.store, images.registry_for, log))
+    drivers: dict[str, LogDriver]
+    default: str
+    options: dict[str, str]
+    cache: str
+
+
+async def _logs(selector: Selector) -> _Logs:
+    record, _ = await selector.choose(Kind.LOG)
+    drivers: dict[str, LogDriver] = await selector.every(Kind.LOG)
+    options = log_targets.defaults(selector.config["log.options"])
+    cache = selector.capable(Kind.LOG, CACHE)
+    log_targets.check(drivers, cache, record.spec.name, options)
+    return _Logs(drivers, record.spec.name, options, cache)
+
+
+async def _networks(
+    selector: Selector, database: Database, events: EventService, host: HostInfo, log: Any
+) -> NetworkService:
+    networks = NetworkService(
+        database,
+        await selector.every(Kind.NETWORK),
+        events.emit,
+        log,
+        selector.config["network.driver"],
+        selector.config["network.default_address_pools"],
+    )
+    networks.names = NameService(networks, host.exec_root, log)
+    return networks
+
+
+async def _configure(images: ImageService, selector: Selector, log: Any) -> None:
+    """Policies, and how short names are meant."""
+    if selector.config["policy.enabled"]:
+        from hooper.engine.policy import open_gate
+
+        images.guard(await open_gate(selector, images.store, images.registry_for, log))
+    images.policy_verifier = _verifier(selector)
+    images.store.short_names = ShortNames(selector.config["registry.search"], selector.config["registry.short_names"])
 
 
 def _verifier(selector: Selector) -> Callable[[], Awaitable[ImagePolicy]]:
