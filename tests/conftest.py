@@ -17,7 +17,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 import support
 
-pytest_plugins = ["build_fixtures"]
+pytest_plugins = ["build_fixtures", "runtime_fixtures"]
 _M_MMAP_THRESHOLD = -3
 """glibc's malloc.h."""
 

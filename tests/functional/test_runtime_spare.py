@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -10,9 +11,9 @@ from pathlib import Path
 
 import anyio
 import pytest
-import test_runtime_monitor as monitors
+from runtime_support import HERE, make_launcher, spawn_of
 
-from hooper.runtime.client import Launcher
+from hooper.runtime.client import Launcher, MonitorClient
 from hooper.runtime.protocol import NewNetns
 
 pytestmark = [pytest.mark.anyio, pytest.mark.root]
@@ -22,8 +23,8 @@ SECONDS = 10
 
 @pytest.fixture
 async def launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Launcher]:
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(monitors.HERE), *sys.path]))
-    launcher = monitors.make_launcher(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), *sys.path]))
+    launcher = make_launcher(tmp_path)
     await launcher.start()
     yield launcher
     await launcher.aclose()
@@ -58,7 +59,7 @@ def namespace_of(pid: int) -> int:
     return os.stat(f"/proc/{pid}/ns/net").st_ino
 
 
-async def sandbox_of(monitor: monitors.MonitorClient) -> int:
+async def sandbox_of(monitor: MonitorClient) -> int:
     """Which network namespace a monitor's container has."""
     descriptor = await monitor.sandbox()
     try:
@@ -71,18 +72,24 @@ def netns_of(pid: int) -> set[int]:
     """Which network namespaces a process holds by descriptors, beside the host's, which making one needs."""
     found: set[int] = set()
     for link in Path(f"/proc/{pid}/fd").iterdir():
-        text = os.readlink(link)
-        if text.startswith("net:["):
-            found.add(int(text[5:-1]))
+        with contextlib.suppress(FileNotFoundError):  # it may be closed meanwhile
+            text = os.readlink(link)
+            if text.startswith("net:["):
+                found.add(int(text[5:-1]))
     return found - {os.stat("/proc/self/ns/net").st_ino}
+
+
+async def netns_made_by(pid: int) -> set[int]:
+    with anyio.fail_after(SECONDS):
+        while not (made := netns_of(pid)):
+            await anyio.sleep(0.01)
+    return made
 
 
 async def test_a_container_gets_the_one_that_waits_and_another_waits_then(launcher: Launcher, tmp_path: Path) -> None:
     waiting = await spare_of(launcher)
-    with anyio.fail_after(SECONDS):
-        while not (made := netns_of(waiting)):
-            await anyio.sleep(0.01)
-    monitor = await launcher.spawn(monitors.spawn_of(tmp_path / "c", "sleep", "60", netns="new"))
+    made = await netns_made_by(waiting)
+    monitor = await launcher.spawn(spawn_of(tmp_path / "c", "sleep", "60", netns="new"))
     assert {await sandbox_of(monitor)} == made
     await monitor.created()
     assert name_of(waiting) == "hooper-monitor"
@@ -97,10 +104,8 @@ async def test_another_namespace_is_made_for_whom_the_usual_one_does_not_fit(
     launcher: Launcher, tmp_path: Path
 ) -> None:
     waiting = await spare_of(launcher)
-    with anyio.fail_after(SECONDS):
-        while not (made := netns_of(waiting)):
-            await anyio.sleep(0.01)
-    spawn = monitors.spawn_of(tmp_path / "c", "sleep", "60", netns="new", new_netns=NewNetns(disable_ipv6=True))
+    made = await netns_made_by(waiting)
+    spawn = spawn_of(tmp_path / "c", "sleep", "60", netns="new", new_netns=NewNetns(disable_ipv6=True))
     monitor = await launcher.spawn(spawn)
     assert await sandbox_of(monitor) not in made
     await monitor.created()
@@ -110,7 +115,7 @@ async def test_another_namespace_is_made_for_whom_the_usual_one_does_not_fit(
 
 async def test_a_container_on_the_host_network_keeps_no_namespace(launcher: Launcher, tmp_path: Path) -> None:
     waiting = await spare_of(launcher)
-    monitor = await launcher.spawn(monitors.spawn_of(tmp_path / "c", "sleep", "60"))
+    monitor = await launcher.spawn(spawn_of(tmp_path / "c", "sleep", "60"))
     await monitor.created()
     assert name_of(waiting) == "hooper-monitor" and netns_of(waiting) == set()
     await monitor.aclose()
@@ -121,14 +126,14 @@ async def test_containers_start_without_the_one_that_waited(launcher: Launcher, 
     os.kill(waiting, signal.SIGKILL)
     assert await gone(waiting)
     for number in range(3):  # at once: none waits for the second and the third
-        monitor = await launcher.spawn(monitors.spawn_of(tmp_path / f"c{number}", "true"))
+        monitor = await launcher.spawn(spawn_of(tmp_path / f"c{number}", "true"))
         await monitor.created()
         await monitor.aclose()
 
 
 async def test_it_ends_with_the_launcher_whatever_runs(launcher: Launcher, tmp_path: Path) -> None:
     await spare_of(launcher)
-    running = await launcher.spawn(monitors.spawn_of(tmp_path / "c", "sleep", "60"))
+    running = await launcher.spawn(spawn_of(tmp_path / "c", "sleep", "60"))
     await running.created()
     await running.start()
     waiting = await spare_of(launcher)
