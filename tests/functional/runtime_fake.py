@@ -23,7 +23,7 @@ class FakeConfig(msgspec.Struct):
 
 
 class FakeBackend(IsolationBackend):
-    """Leaves marks in the bundle directory: `fake-created`, `fake-deleted`."""
+    """Leaves marks in the bundle directory: `fake-created`, `fake-deleted`, `fake-expected-PID` (an exec)."""
 
     def __init__(self, name: str, config: object) -> None:
         super().__init__(name, config)
@@ -50,6 +50,13 @@ class FakeBackend(IsolationBackend):
         if process.args[0] == "/missing":
             raise StartFailed("exec", "no such file", exit_code=127)
         return self._fork(process, stdio, None)
+
+    def expect_exec(self, bundle: Bundle, init_pid: int) -> None:
+        (bundle.directory / f"fake-expected-{init_pid}").touch()
+
+    def forget_exec(self, bundle: Bundle) -> None:
+        for mark in bundle.directory.glob("fake-expected-*"):
+            mark.unlink()
 
     def pause(self, bundle: Bundle) -> None:
         (bundle.directory / "fake-paused").touch()

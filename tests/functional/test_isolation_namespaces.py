@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from hooper.api import oci
-from hooper.api.errors import Internal
+from hooper.api.errors import Conflict, Internal
 from hooper.api.isolation import IsolationBackend, Process
+from hooper.linux import capabilities
 from hooper.linux.cgroups import open_cgroup
 from hooper.linux.host import host_info
 from hooper.testing.isolation import in_monitor
-from hooper.testing.isolation_sample import Sample
+from hooper.testing.isolation_sample import PATIENCE, Sample, wait
+from hooper_isolation_namespaces import backend
 from hooper_isolation_namespaces.backend import NamespacesBackend
 
 pytestmark = pytest.mark.root
@@ -23,9 +27,9 @@ pytestmark = pytest.mark.root
 
 @pytest.fixture
 def sample(tmp_path: Path) -> Iterator[Sample]:
-    backend: IsolationBackend = NamespacesBackend("namespaces", None)
-    backend.preload(host_info(tmp_path, tmp_path))
-    sample = Sample(backend, tmp_path)
+    made: IsolationBackend = NamespacesBackend("namespaces", None)
+    made.preload(host_info(tmp_path, tmp_path))
+    sample = Sample(made, tmp_path)
     yield sample
     open_cgroup(sample.bundle.spec.linux.cgroups_path).remove()
 
@@ -119,3 +123,44 @@ def test_start_without_create(sample: Sample) -> None:
 def test_ignored_signals_are_default_in_the_program(sample: Sample) -> None:
     found = sample.run("grep", "-E", "Sig(Ign|Blk)", "/proc/self/status")
     assert found.stdout.split()[1::2] == ["0000000000000000"] * 2
+
+
+_TRACING = [*capabilities.DEFAULT_CAPABILITIES, "CAP_SYS_PTRACE"]
+
+
+@pytest.mark.parametrize(
+    ("caps", "resources", "waits"),
+    [
+        (capabilities.DEFAULT_CAPABILITIES, oci.Resources(), True),
+        (_TRACING, oci.Resources(), False),
+        (capabilities.DEFAULT_CAPABILITIES, oci.Resources(pids=oci.Pids(limit=10)), False),
+        (capabilities.DEFAULT_CAPABILITIES, oci.Resources(memory=oci.Memory(limit=32 << 20)), False),
+    ],
+    ids=["as usual", "may trace", "few processes", "little memory"],
+)
+@in_monitor
+def test_a_process_waits_for_an_exec_where_it_does_no_harm(
+    sample: Sample, caps: list[str], resources: oci.Resources, waits: bool
+) -> None:
+    sample.bundle.spec.process.capabilities = oci.Capabilities(bounding=caps, effective=caps, permitted=caps)
+    sample.bundle.spec.linux.resources = resources
+    sample.start("sleep", "100")
+    assert len(sample.expect_exec()) == int(waits)
+    assert sample.exec("sh", "-c", "echo there").stdout == "there\n"
+    sample.backend.delete(sample.bundle)
+
+
+@in_monitor
+def test_an_exec_that_the_container_stops_is_not_waited_for_for_ever(sample: Sample) -> None:
+    backend.PATIENCE_S = 0.5  # in this process, which is the test's own
+    stop = "kill -STOP -1; exec sleep 100"
+    sample.start("sh", "-c", f"trap '{stop}' TERM; echo ready; while :; do sleep 0.02; done")
+    select.select([sample.outputs[0]], [], [], PATIENCE)
+    (waiting,) = sample.expect_exec()
+    sample.backend.signal(sample.bundle, sample.pid, signal.SIGTERM)
+    os.waitid(os.P_PID, waiting, os.WSTOPPED | os.WNOWAIT)
+    with pytest.raises(Conflict, match="did not come to run"):
+        sample.exec("true")
+    assert wait(waiting) == 128 + signal.SIGKILL
+    assert sample.exec("sh", "-c", "echo there").stdout == "there\n"
+    sample.backend.delete(sample.bundle)

@@ -181,6 +181,20 @@ async def test_exec_with_terminal_and_detached(launcher: Launcher, tmp_path: Pat
     await exit.wait()
 
 
+async def test_an_exec_that_does_not_come_is_waited_for_for_a_moment(launcher: Launcher, tmp_path: Path) -> None:
+    monitor, exit = await launch(launcher, spawn_of(tmp_path / "c", "sleep", "60"))
+    waiting = tmp_path / "c" / f"fake-expected-{await monitor.created()}"
+    for there in (True, False):
+        if there:
+            monitor.expect_exec()
+        with anyio.fail_after(10):
+            while waiting.exists() is not there:
+                await anyio.sleep(0.01)
+    await monitor.signal(signal.SIGKILL)
+    await exit.wait()
+    monitor.expect_exec()
+
+
 async def test_execs_end_before_the_container(launcher: Launcher, tmp_path: Path) -> None:
     monitor, exit = await launch(launcher, spawn_of(tmp_path / "c", "sleep", "60"))
     order: list[str] = []

@@ -166,6 +166,16 @@ class IsolationBackend(ABC):
         Errors as `start`.
         """
 
+    def expect_exec(self, bundle: Bundle, init_pid: int) -> None:
+        """`exec` will be called within moments: a backend may get a process ready for it. The default does nothing.
+
+        What goes wrong is not told here: `exec` meets it again. `forget_exec` follows if no exec does; also some time
+        after an `exec`, which may have got another process ready, where many follow upon each other.
+        """
+
+    def forget_exec(self, bundle: Bundle) -> None:
+        """Removes what `expect_exec` got ready. Harmless if there is nothing, or `exec` took it."""
+
     def signal(self, bundle: Bundle, pid: int, signal: int) -> None:
         """Sends a signal to a process that `create` or `exec` returned. A process that is gone is no
         error. The default is kill(2)."""

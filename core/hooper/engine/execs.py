@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 from collections import deque
@@ -18,6 +19,7 @@ from hooper.api.errors import Conflict, NotFound, StartFailed
 from hooper.api.model import Container, Exec
 from hooper.engine import spec
 from hooper.engine.core import Core
+from hooper.engine.launch import Live
 from hooper.engine.lifecycle import Lifecycle
 from hooper.engine.merge import merged_env
 from hooper.engine.names import new_id
@@ -44,12 +46,9 @@ class Execs:
         lifecycle.execs = self
 
     def create(self, container: Container, request: ExecCreate) -> str:
-        self._lifecycle.running(container)
-        if container.state.status == "paused":
-            raise Conflict(
-                f"Container {container.name} is paused", "", "Unpause the container before exec: nothing runs in it."
-            )
+        live = self._thawed(container)
         parse_detach_keys(request.detach_keys)
+        asyncio.get_running_loop().call_soon(live.monitor.expect_exec)
         made = Exec(
             id=new_id(),
             container_id=container.id,
@@ -70,6 +69,15 @@ class Execs:
         self._core.emit(container, f"exec_create: {_shown(request.cmd)}", execID=made.id)
         return made.id
 
+    def _thawed(self, container: Container) -> Live:
+        """Conflict if nothing can run in the container."""
+        live = self._lifecycle.running(container)
+        if container.state.status == "paused":
+            raise Conflict(
+                f"Container {container.name} is paused", "", "Unpause the container before exec: nothing runs in it."
+            )
+        return live
+
     def get(self, exec_id: str) -> Exec:
         found = self._execs.get(exec_id)
         if found is None:
@@ -83,7 +91,7 @@ class Execs:
         if process.running or process.exit_code is not None:
             raise Conflict(f"exec {exec_id} has already run", remedy="Make another one.")
         container = self._core.store.get(process.container_id)
-        live = self._lifecycle.running(container)
+        live = self._thawed(container)
         attach = None
         if connection is not None:
             attach = Attach(

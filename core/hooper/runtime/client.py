@@ -255,6 +255,13 @@ class MonitorClient:
         except OSError as error:
             raise _gone() from error
 
+    def expect_exec(self) -> None:
+        """`exec` will probably be called within moments, and is quicker then."""
+        try:
+            self._channel.send_now(wire.encode(p.ExpectExec()))
+        except OSError:
+            pass  # `exec` will tell
+
     async def exec(
         self,
         exec_id: str,

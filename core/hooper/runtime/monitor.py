@@ -30,6 +30,8 @@ RELEASE_S = 10.0
 """How long a connected daemon may take to say Release."""
 EXECS_REMEMBERED = 32
 """How many of those that ended a daemon that connects is told of."""
+EXPECTED_S = 1.0
+"""How long a process that was got ready for an exec waits for it."""
 SEND_S = 2
 """A daemon that takes no message for so long is dropped; it can connect again."""
 
@@ -130,6 +132,8 @@ class Monitor:
         )
         self._execs: dict[str, Owned] = {}
         self._ended_execs: list[p.ExecExited] = []
+        self._expecting = 0
+        """The timer that ends the waiting for an exec."""
         self._started_ns = 0
         self._paused = False
         self._exited: p.Exited | None = None
@@ -267,7 +271,7 @@ class Monitor:
         handler = _HANDLERS.get(type(request), Monitor._unknown)
         try:
             answer = handler(self, request, fds)
-            if answer is None and not isinstance(request, p.Attach | p.Start):
+            if answer is None and not isinstance(request, p.Attach | p.Start | p.ExpectExec):
                 return p.Done(id=request.id)
             return answer
         except Exception as error:
@@ -343,6 +347,15 @@ class Monitor:
     def _resize(self, request: p.Resize, _: list[int]) -> None:
         self._running(request.exec_id).streams.resize(request.height, request.width)
 
+    def _expect_exec(self, _: p.ExpectExec, __: list[int]) -> None:
+        if self._container.running:
+            self._guarded(lambda: self._backend.expect_exec(self._bundle, self._container.process.pid), None)
+            self._forget_execs_later()
+
+    def _forget_execs_later(self) -> None:
+        self.loop.cancel(self._expecting)
+        self._expecting = self.loop.call_later(EXPECTED_S, lambda: self._backend.forget_exec(self._bundle))
+
     def _start_exec(self, request: p.StartExec, fds: list[int]) -> p.Message:
         init = self._running("")
         if request.exec_id in self._execs:
@@ -367,6 +380,8 @@ class Monitor:
         size = request.process.console_size
         owned.made(process, (size.height, size.width) if size else None)
         self._execs[request.exec_id] = owned
+        if self._expecting:
+            self._forget_execs_later()
         if request.attach is not None:
             self._attach(request.attach, fds)
         return p.Started(id=request.id, pid=process.pid, time_ns=time.time_ns())
@@ -531,6 +546,7 @@ _HANDLERS: dict[type, Handler] = {
     p.Attach: Monitor._attach,
     p.Signal: Monitor._signal,
     p.Resize: Monitor._resize,
+    p.ExpectExec: Monitor._expect_exec,
     p.StartExec: Monitor._start_exec,
     p.Pause: Monitor._pause,
     p.Resume: Monitor._resume,

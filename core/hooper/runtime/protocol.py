@@ -161,6 +161,10 @@ class Resize(Message, kw_only=True):
     exec_id: str = ""
 
 
+class ExpectExec(Message, kw_only=True):
+    """A StartExec will probably follow within moments. No answer."""
+
+
 class StartExec(Message, kw_only=True):
     """Descriptor: the connection, if `attach` is given. Answered by Started or Failed."""
 
@@ -306,6 +310,7 @@ ToMonitor = (
     | Attach
     | Signal
     | Resize
+    | ExpectExec
     | StartExec
     | Pause
     | Resume

@@ -359,9 +359,11 @@ class IsolationConformance:
         assert sample.finish().code == 0
         sample.backend.delete(sample.bundle)
 
+    @pytest.mark.parametrize("expected", [False, True])
     @in_monitor
-    def test_exec(self, sample: Sample) -> None:
+    def test_exec(self, sample: Sample, expected: bool) -> None:
         sample.start("sleep", "100")
+        sample.expects_execs = expected
         found = sample.exec("sh", "-c", "pwd; id -u; grep -E 'Seccomp:|CapEff' /proc/self/status; exit 3", cwd="/etc")
         assert found.code == 3
         effective = f"{capabilities.mask(capabilities.DEFAULT_CAPABILITIES):016x}"
@@ -370,9 +372,11 @@ class IsolationConformance:
         assert sample.exec("id", "-u", user=oci.User(username="alice")).stdout == "1000\n"
         self._end(sample)
 
+    @pytest.mark.parametrize("expected", [False, True])
     @in_monitor
-    def test_exec_that_fails(self, sample: Sample) -> None:
+    def test_exec_that_fails(self, sample: Sample, expected: bool) -> None:
         sample.start("sleep", "100")
+        sample.expects_execs = expected
         with pytest.raises(StartFailed) as raised:
             sample.exec("nosuch")
         assert (raised.value.exit_code, raised.value.why) == (
@@ -385,14 +389,63 @@ class IsolationConformance:
         assert sample.backend.processes(sample.bundle) == [sample.pid]
         self._end(sample)
 
+    @pytest.mark.parametrize("expected", [False, True])
     @in_monitor
-    def test_exec_with_a_terminal(self, sample: Sample) -> None:
+    def test_exec_with_a_terminal(self, sample: Sample, expected: bool) -> None:
         sample.start("sleep", "100")
+        if expected:
+            sample.backend.expect_exec(sample.bundle, sample.pid)
         process = msgspec.structs.replace(sample.bundle.spec.process, args=["tty"], terminal=True)
         made = sample.backend.exec(sample.bundle, process, Stdio(terminal=True), sample.pid)
         assert made.console is not None
         assert read_terminal(made.console) == "/dev/pts/0\r\n"
         assert wait(made.pid) == 0
+        self._end(sample)
+
+    @in_monitor
+    def test_an_exec_with_a_long_environment(self, sample: Sample) -> None:
+        sample.start("sleep", "100")
+        ready = sample.expect_exec()
+        env = [*(sample.bundle.spec.process.env or ()), *(f"N{number}={'x' * 1000}" for number in range(100))]
+        assert sample.exec("sh", "-c", "echo ${#N99}", env=env).stdout == "1000\n"
+        assert [wait(pid) for pid in ready] in ([], [0])
+        self._end(sample)
+
+    @in_monitor
+    def test_execs_in_a_row(self, sample: Sample) -> None:
+        sample.start("sleep", "100")
+        sample.expects_execs = True
+        for number in range(5):
+            user = oci.User(username="alice") if number % 2 else oci.User()
+            found = sample.exec("sh", "-c", f"id -u; pwd; exit {number}", user=user, cwd="/etc" if number % 3 else "/")
+            assert found == Result(number, f"{1000 if number % 2 else 0}\n{'/etc' if number % 3 else '/'}\n", "")
+        with pytest.raises(StartFailed):
+            sample.exec("nosuch")
+        assert sample.backend.processes(sample.bundle) == [sample.pid]
+        self._end(sample)
+
+    @in_monitor
+    def test_an_expected_exec_that_does_not_come(self, sample: Sample) -> None:
+        sample.start("sleep", "100")
+        ready = sample.expect_exec()
+        assert not sample.expect_exec()
+        assert sample.backend.processes(sample.bundle) == [sample.pid]
+        sample.backend.forget_exec(sample.bundle)
+        assert [wait(pid) for pid in ready] in ([], [0])
+        sample.backend.forget_exec(sample.bundle)
+        assert sample.exec("sh", "-c", "echo there").stdout == "there\n"
+        self._end(sample)
+
+    @in_monitor
+    def test_an_expected_exec_whose_process_the_container_kills(self, sample: Sample) -> None:
+        kill = "kill -9 -1; : > /tmp/killed; exec sleep 100"
+        sample.start("sh", "-c", f"trap '{kill}' TERM; echo ready; while :; do sleep 0.02; done")
+        select.select([sample.outputs[0]], [], [], PATIENCE)
+        ready = sample.expect_exec()
+        sample.backend.signal(sample.bundle, sample.pid, signal.SIGTERM)
+        _until((sample.image / "tmp" / "killed").exists, "all are killed")
+        assert [wait(pid) for pid in ready] in ([], [128 + signal.SIGKILL])
+        assert sample.exec("sh", "-c", "echo there").stdout == "there\n"
         self._end(sample)
 
     @in_monitor
@@ -453,6 +506,9 @@ class IsolationConformance:
 
     @staticmethod
     def _end(sample: Sample) -> None:
+        sample.backend.forget_exec(sample.bundle)
+        for pid in sample.processes() - {sample.pid}:
+            wait(pid)  # as a monitor does: the first process of a pid namespace ends when all others are waited for
         sample.backend.signal(sample.bundle, sample.pid, signal.SIGKILL)
         assert sample.finish().code == 128 + signal.SIGKILL
         sample.backend.delete(sample.bundle)

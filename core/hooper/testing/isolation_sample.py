@@ -51,6 +51,8 @@ class Sample:
         )
         self.process: Process | None = None
         self.outputs: list[int] = []
+        self.expects_execs = False
+        """Whether the backend is told before each exec."""
 
     @property
     def pid(self) -> int:
@@ -87,11 +89,25 @@ class Sample:
         """Runs one more process to its end. `changes` are of the container's own `oci.Process`."""
         process = msgspec.structs.replace(self.bundle.spec.process, args=list(args), **changes)
         stdio, outputs = self._stdio(terminal=False)
+        if self.expects_execs:
+            self.expect_exec()
         try:
             made = self.backend.exec(self.bundle, process, stdio, self.pid)
         finally:
             _close(stdio)
         return _finish(made.pid, outputs)
+
+    def expect_exec(self) -> set[int]:
+        """Tells the backend of an exec to come; the processes that it gets ready. Whoever ends must be waited for."""
+        before = self.processes()
+        self.backend.expect_exec(self.bundle, self.pid)
+        return self.processes() - before
+
+    @staticmethod
+    def processes() -> set[int]:
+        """The children of this process, ended ones too that were not waited for."""
+        own = os.getpid()
+        return set(map(int, Path(f"/proc/{own}/task/{own}/children").read_text().split()))
 
     @staticmethod
     def _stdio(*, terminal: bool) -> tuple[Stdio, list[int]]:

@@ -104,6 +104,12 @@ class MadeWithin(IsolationBackend):
     def exec(self, bundle: Bundle, process: oci.Process, stdio: Stdio, init_pid: int) -> Process:
         return self._backend.exec(bundle, process, stdio, init_pid)
 
+    def expect_exec(self, bundle: Bundle, init_pid: int) -> None:
+        self._backend.expect_exec(bundle, init_pid)
+
+    def forget_exec(self, bundle: Bundle) -> None:
+        self._backend.forget_exec(bundle)
+
     def pause(self, bundle: Bundle) -> None:
         self._backend.pause(bundle)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from hooper.api import oci
 from hooper.api.driver import HostInfo
-from hooper.api.errors import Internal, SkipDriver, StartFailed
+from hooper.api.errors import Conflict, HooperError, Internal, SkipDriver, StartFailed
 from hooper.api.isolation import Bundle, Gate, IsolationBackend, Outline, Process, Stats, Stdio
 from hooper.linux import capabilities, seccomp
 from hooper.linux.cgroups import Cgroup, open_cgroup
@@ -20,6 +21,12 @@ from hooper_isolation_namespaces.setup import Start
 
 _OLDEST_KERNEL = (5, 9)
 _PARENT = "/hooper"
+ROW_S = 1.0
+"""Execs that follow within so long are a row: the next one is likely, too."""
+PATIENCE_S = 10.0
+"""How long an exec is waited for: a process of the container may stop it, or pause freeze it, before it is executed."""
+
+_Life = Callable[[Start, Channel, int], NoReturn]
 
 
 class NamespacesBackend(IsolationBackend):
@@ -29,6 +36,10 @@ class NamespacesBackend(IsolationBackend):
         super().__init__(name, config)
         self._waiting: dict[str, Channel] = {}
         """By container: the way to its first process, from `create` to `start`."""
+        self._standing_by: dict[str, joining.Standby] = {}
+        """By container: a process that waits for an exec."""
+        self._told_at = 0.0
+        """When such a process was last used."""
         self._last_capability: int | None = None
         self._born_in: Cgroup | None = None
         """In a process that `fork` made: its cgroup."""
@@ -120,18 +131,66 @@ class NamespacesBackend(IsolationBackend):
 
     # --- exec ---
 
+    def expect_exec(self, bundle: Bundle, init_pid: int) -> None:
+        if bundle.id not in self._standing_by:
+            self._stand_by(bundle, init_pid, joining.stand_by)
+
+    def _stand_by(self, bundle: Bundle, init_pid: int, live: _Life) -> None:
+        if joining.may_stand_by(bundle.spec):
+            pid, channel = self._join(live, bundle, oci.Process(args=[]), Stdio(), init_pid)
+            self._standing_by[bundle.id] = joining.Standby(pid, channel)
+
+    def forget_exec(self, bundle: Bundle) -> None:
+        standby = self._standing_by.pop(bundle.id, None)
+        if standby:
+            standby.channel.close()  # that ends it
+
     def exec(self, bundle: Bundle, process: oci.Process, stdio: Stdio, init_pid: int) -> Process:
+        standby = self._standing_by.pop(bundle.id, None)
+        if standby:
+            try:
+                if standby.tell(process, stdio):
+                    self._continue_row(bundle, init_pid)
+                    return _follow(standby.pid, standby.channel, terminal=stdio.terminal)
+            finally:
+                standby.channel.close()
+        pid, channel = self._join(joining.further_process, bundle, process, stdio, init_pid)
+        try:
+            return _follow(pid, channel, terminal=stdio.terminal)
+        finally:
+            channel.close()
+
+    def _continue_row(self, bundle: Bundle, init_pid: int) -> None:
+        """Gets the next process ready while one becomes its program, if they follow upon each other."""
+        before, self._told_at = self._told_at, time.monotonic()
+        if self._told_at - before < ROW_S:
+            try:
+                self._stand_by(bundle, init_pid, joining.stand_by_prepared)
+            except (HooperError, OSError):
+                pass  # the next exec will tell
+
+    def _join(
+        self,
+        live: _Life,
+        bundle: Bundle,
+        process: oci.Process,
+        stdio: Stdio,
+        init_pid: int,
+    ) -> tuple[int, Channel]:
+        """Forks a process into the container's pid namespace, whose life `live` is; and the channel to it."""
         ours, theirs = Channel.pair()
+        ours.set_patience(PATIENCE_S)
         start = self._start(bundle, process, stdio, theirs)
         try:
             with joining.target(init_pid) as pidfd:
                 pid = joining.fork_beside(pidfd, start.cgroup)
                 if pid == 0:
-                    joining.further_process(start, theirs, pidfd)
-                theirs.close()
-                return _follow(pid, ours, terminal=stdio.terminal)
-        finally:
+                    live(start, theirs, pidfd)
+                return pid, ours
+        except BaseException:
             ours.close()
+            raise
+        finally:
             theirs.close()
 
     # --- the rest is the cgroup's ---
@@ -149,7 +208,8 @@ class NamespacesBackend(IsolationBackend):
         return _cgroup(bundle).stats()
 
     def processes(self, bundle: Bundle) -> list[int]:
-        return _cgroup(bundle).pids()
+        standby = self._standing_by.get(bundle.id)
+        return [pid for pid in _cgroup(bundle).pids() if standby is None or pid != standby.pid]
 
     def oom_killed(self, bundle: Bundle) -> bool:
         return _cgroup(bundle).oom_kills() > 0
@@ -158,6 +218,7 @@ class NamespacesBackend(IsolationBackend):
         channel = self._waiting.pop(bundle.id, None)
         if channel:
             channel.close()
+        self.forget_exec(bundle)
         _cgroup(bundle).remove()
 
 
@@ -250,9 +311,16 @@ def _follow(pid: int, channel: Channel, *, terminal: bool) -> Process:
         answer = channel.receive()
         if answer.kind:
             raise Internal("starting an exec", f"unexpected answer {answer.kind!r}")
-    except BaseException:
+    except BaseException as error:
         if console is not None:
             os.close(console)
+        if isinstance(error, TimeoutError):
+            os.kill(pid, signal.SIGKILL)  # and no waiting for it: what is frozen dies later
+            raise Conflict(
+                "unable to start container process",
+                f"it did not come to run in {PATIENCE_S:.0f} s",
+                "A process of the container may have stopped it, or the container was paused: try again.",
+            ) from error
         joining.end(pid)
         raise
     return Process(pid, console)

@@ -21,15 +21,21 @@ import msgspec
 from hooper.api.errors import HooperError, Internal, StartFailed, from_wire, to_wire
 
 _MAX = 1 << 16
-GO, READY, FAILED, MAP, PID = b"g", b"r", b"f", b"m", b"p"
+_MAX_FDS = 3
+MAX_PAYLOAD = _MAX - 1
+GO, READY, FAILED, MAP, PID, TELL = b"g", b"r", b"f", b"m", b"p", b"t"
 _error_decoder = msgspec.msgpack.Decoder(dict[str, str | int])
 
 
 class Answer(NamedTuple):
     kind: bytes
-    """READY, MAP, PID, or empty: the other end is closed."""
+    """READY, MAP, PID, TELL, or empty: the other end is closed."""
     payload: bytes = b""
-    fd: int | None = None
+    fds: Sequence[int] = ()
+
+    @property
+    def fd(self) -> int | None:
+        return self.fds[0] if self.fds else None
 
 
 class Channel:
@@ -46,18 +52,27 @@ class Channel:
     def fileno(self) -> int:
         return self._end.fileno()
 
+    def set_patience(self, seconds: float) -> None:
+        """How long this end waits for a message."""
+        self._end.settimeout(seconds)
+
     def close(self) -> None:
         self._end.close()
 
     def send(self, kind: bytes, payload: bytes = b"", fds: Sequence[int] = ()) -> None:
         """Sends a message; a receiver that is gone is found out by who waits for its answer."""
+        self.try_send(kind, payload, fds)
+
+    def try_send(self, kind: bytes, payload: bytes = b"", fds: Sequence[int] = ()) -> bool:
+        """Sends a message; False if the receiver is gone."""
         try:
             if fds:
                 socket.send_fds(self._end, [kind + payload], list(fds))
             else:
                 self._end.send(kind + payload)
         except (BrokenPipeError, ConnectionResetError):
-            pass
+            return False
+        return True
 
     def ready(self, console: int | None) -> None:
         """In the child: all is set up; returns when the monitor says go, and ends the process if it is gone."""
@@ -69,16 +84,16 @@ class Channel:
         self.send(FAILED, msgspec.msgpack.encode(to_wire(error)))
 
     def receive(self) -> Answer:
-        """The next message; an error that the other end reports is raised here."""
+        """The next message; an error that the other end reports is raised here. TimeoutError: see `set_patience`."""
         try:
-            message, fds, _, _ = socket.recv_fds(self._end, _MAX, 1)
+            message, fds, _, _ = socket.recv_fds(self._end, _MAX, _MAX_FDS)
         except ConnectionResetError:
             message, fds = b"", []
         for fd in fds:
             os.set_inheritable(fd, False)
         if message[:1] == FAILED:
             raise from_wire(_error_decoder.decode(message[1:]))
-        return Answer(message[:1], message[1:], fds[0] if fds else None)
+        return Answer(message[:1], message[1:], fds)
 
     def expect(self, kind: bytes) -> Answer:
         """The next message, which must be of that kind; Internal if the process died without a word."""

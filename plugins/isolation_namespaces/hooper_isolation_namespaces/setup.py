@@ -68,8 +68,13 @@ def _close_others(start: Start) -> None:
     """Closes what the monitor had open."""
     gc.disable()  # a collection would touch, and so copy, the pages of all objects
     os.umask(0)
-    stdio = (start.stdio.stdin, start.stdio.stdout, start.stdio.stderr)
-    close_all_but([fd for fd in (*stdio, start.bundle.netns, start.gate.fileno()) if fd is not None])
+    netns = () if start.bundle.netns is None else (start.bundle.netns,)
+    close_all_but([*descriptors(start.stdio), *netns, start.gate.fileno()])
+
+
+def descriptors(stdio: Stdio) -> list[int]:
+    """Those that are given."""
+    return [fd for fd in (stdio.stdin, stdio.stdout, stdio.stderr) if fd is not None]
 
 
 def close_all_but(keep: Iterable[int]) -> None:
@@ -219,7 +224,7 @@ def set_stdio(stdio: Stdio) -> None:
         if fd is not None:
             os.dup2(fd, number)
             os.close(fd)
-    for fd in {fd for fd in given if fd is not None and fd > 2}:
+    for fd in {fd for fd in descriptors(stdio) if fd > 2}:
         os.close(fd)
 
 
