@@ -26,18 +26,18 @@ def enter_confined(arguments: Mapping[str, Any], *, devices: bool = False) -> No
     an ordinary container. `devices`: whether those in the tree can be opened; a tree that has others mounted in it
     must allow that.
     """
-    program = _filter()
+    filter = _filter()
     last = capabilities.last_cap()
     mounting.enter(arguments, devices=devices)
-    keep = capabilities.mask((*_RIGHTS, _FOR_TRUSTED_ATTRIBUTES) if program else _RIGHTS)
+    keep = capabilities.mask((*_RIGHTS, _FOR_TRUSTED_ATTRIBUTES) if filter else _RIGHTS)
     capabilities.drop_bounding(keep, last)
     syscalls.capset(keep, keep, 0)
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
-    if program:
-        seccomp.install(program)
+    if filter:
+        filter.install()
 
 
-def _filter() -> bytes | None:
+def _filter() -> seccomp.Filter | None:
     """That of containers with the usual rights, which is compiled already; None without libseccomp."""
     profile = packed_profile(
         tuple(capabilities.DEFAULT_CAPABILITIES), architecture(), kernel_version(os.uname().release)

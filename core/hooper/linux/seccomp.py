@@ -13,6 +13,7 @@ from typing import Any
 
 from hooper.api import oci
 from hooper.api.errors import Internal, InvalidArgument, Unsupported
+from hooper.linux import bpf
 from hooper.linux import syscalls as sys
 
 _MODE_FILTER = 2
@@ -39,28 +40,38 @@ _OPERATORS = {
 _ATTRIBUTE_BAD_ARCHITECTURE, _ATTRIBUTE_NNP, _ATTRIBUTE_OPTIMIZE, _BINARY_TREE = 2, 3, 8, 2
 _EPERM, _EEXIST, _ENOSYS = 1, 17, 38
 _X32_BIT = 0x40000000
-_BPF_LD_NR, _BPF_JGE, _BPF_RET = 0x20, 0x35, 0x06
-
-_compiled: dict[bytes, bytes] = {}
 
 
-def compile_filter(packed: bytes) -> bytes:
-    """The program of a packed `oci.Seccomp`, as the kernel's `struct sock_filter`s; remembered in this process and its
-    forks.
+class Filter:
+    """A compiled program, in memory as the kernel takes it: installing it is one call, here and in forks."""
+
+    def __init__(self, program: bytes) -> None:
+        """`program` is `struct sock_filter`s."""
+        self.program = program
+        self._code = ctypes.create_string_buffer(program, len(program))
+        # struct sock_fprog
+        self._head = ctypes.create_string_buffer(
+            struct.pack("@HP", len(program) // bpf.SIZE, ctypes.addressof(self._code))
+        )
+        self._address = ctypes.addressof(self._head)
+
+    def install(self) -> None:
+        """Puts the calling process under the filter. It needs no_new_privs or CAP_SYS_ADMIN."""
+        sys.prctl(sys.PR_SET_SECCOMP, _MODE_FILTER, self._address)
+
+
+_compiled: dict[bytes, Filter] = {}
+
+
+def compile_filter(packed: bytes) -> Filter:
+    """The filter of a packed `oci.Seccomp`; remembered in this process and its forks.
 
     Unsupported if libseccomp is missing, InvalidArgument for an action or comparison that it does not know.
     """
-    program = _compiled.get(packed)
-    if program is None:
-        program = _compiled[packed] = _compile(oci.Seccomp.unpacked(packed))
-    return program
-
-
-def install(program: bytes) -> None:
-    """Puts the calling process under the filter. It needs no_new_privs or CAP_SYS_ADMIN."""
-    code = ctypes.create_string_buffer(program, len(program))
-    head = ctypes.create_string_buffer(struct.pack("@HP", len(program) // 8, ctypes.addressof(code)))
-    sys.prctl(sys.PR_SET_SECCOMP, _MODE_FILTER, ctypes.addressof(head))
+    found = _compiled.get(packed)
+    if found is None:
+        found = _compiled[packed] = Filter(_compile(oci.Seccomp.unpacked(packed)))
+    return found
 
 
 class _Argument(ctypes.Structure):
@@ -115,7 +126,9 @@ def _compile(seccomp: oci.Seccomp) -> bytes:
         program = _export(library.seccomp_export_bpf, context)
     finally:
         library.seccomp_release(context)
-    return _unknown_calls(newest, program) if seccomp.default_action == "SCMP_ACT_ERRNO" else program
+    if seccomp.default_action == "SCMP_ACT_ERRNO":
+        program = _unknown_calls(newest, program)
+    return bpf.shrink(program)
 
 
 def _add_architecture(library: Any, context: int, name: str) -> None:
@@ -183,11 +196,10 @@ def _unknown_calls(newest: int, program: bytes) -> bytes:
     """
     if newest < 403:
         return program
-    op = struct.Struct("=HBBI").pack
     prefix = [
-        op(_BPF_LD_NR, 0, 0, 0),
-        op(_BPF_JGE, 0, 2, newest + 1),
-        op(_BPF_JGE, 1, 0, _X32_BIT),
-        op(_BPF_RET, 0, 0, _ACTIONS["SCMP_ACT_ERRNO"] | _ENOSYS),
+        bpf.Instruction(bpf.LOAD, 0, 0, bpf.NUMBER),
+        bpf.Instruction(bpf.JUMP_GE, 0, 2, newest + 1),
+        bpf.Instruction(bpf.JUMP_GE, 1, 0, _X32_BIT),
+        bpf.Instruction(bpf.RETURN, 0, 0, _ACTIONS["SCMP_ACT_ERRNO"] | _ENOSYS),
     ]
-    return b"".join(prefix) + program
+    return bpf.encode(prefix) + program

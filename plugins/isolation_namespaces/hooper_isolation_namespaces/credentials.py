@@ -143,23 +143,28 @@ def _no_directory(path: str, error: OSError, code: int = 127) -> StartFailed:
 
 
 def drop(
-    process: oci.Process, who: users.Identity, program: bytes | None, last_capability: int, *, make_directory: bool
+    process: oci.Process,
+    who: users.Identity,
+    filter: seccomp.Filter | None,
+    last_capability: int,
+    *,
+    make_directory: bool,
 ) -> None:
     """Becomes the user with just the rights that the process is to have.
 
-    `program` is a compiled system call filter; `make_directory`: a missing working directory is made.
+    `make_directory`: a missing working directory is made.
     """
     enter = enter_directory(process.cwd or "/", make=make_directory)
     if who.uid:
         give_stdio(who.uid)
     if process.no_new_privileges:
         sys.prctl(sys.PR_SET_NO_NEW_PRIVS, 1)
-    elif program:
-        seccomp.install(program)  # later there is no CAP_SYS_ADMIN to install it with
+    elif filter:
+        filter.install()  # later there is no CAP_SYS_ADMIN to install it with
     _become(process.capabilities, who, last_capability)
     enter()
-    if process.no_new_privileges and program:
-        seccomp.install(program)
+    if process.no_new_privileges and filter:
+        filter.install()
 
 
 def _become(caps: oci.Capabilities | None, who: users.Identity, last: int) -> None:

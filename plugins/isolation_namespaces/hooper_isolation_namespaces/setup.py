@@ -14,6 +14,7 @@ from hooper.api.isolation import Bundle, Gate, Stdio
 from hooper.linux import mounts, pty
 from hooper.linux import syscalls as sys
 from hooper.linux.cgroups import Cgroup
+from hooper.linux.seccomp import Filter
 from hooper.linux.users import Identity
 from hooper_isolation_namespaces import credentials, init, program, rootfs
 from hooper_isolation_namespaces.channel import MAP, PID, Channel, explained, failure
@@ -37,8 +38,7 @@ class Start(NamedTuple):
     stdio: Stdio
     gate: Gate
     cgroup: Cgroup
-    filter: bytes | None
-    """Its compiled system call filter."""
+    filter: Filter | None
     last_capability: int
 
 
