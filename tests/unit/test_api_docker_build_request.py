@@ -7,7 +7,6 @@ import json
 from typing import Any
 from urllib.parse import urlencode
 
-import h11
 import pytest
 
 from hooper.api.builder import BuildRequest, CacheSpec, NamedContext, OutputSpec
@@ -17,6 +16,7 @@ from hooper.api.registry import Credentials
 from hooper_api_docker import bodies
 from hooper_api_docker.build_request import Asked, parse, read_request
 from hooper_api_docker.http import Request
+from hooper_api_docker.incoming import Head
 from hooper_api_docker.query import Query
 
 NONE: Any = None
@@ -112,8 +112,8 @@ def test_buildkit_is_another_door() -> None:
 
 
 def head(query: bytes = b"", **headers: bytes) -> Request:
-    fields = [(b"Host", b"h"), *((name.replace("_", "-").encode(), value) for name, value in headers.items())]
-    return Request(NONE, h11.Request(method=b"POST", target=b"/build?" + query, headers=fields))
+    fields = {name.replace("_", "-").lower().encode(): value for name, value in headers.items()}
+    return Request(NONE, Head("POST", b"/build?" + query, {b"host": b"h", **fields}))
 
 
 @pytest.mark.parametrize("kind", [b"application/x-tar", b"application/tar", b"", b"application/gzip"])

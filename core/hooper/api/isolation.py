@@ -170,7 +170,7 @@ class IsolationBackend(ABC):
         """`exec` will be called within moments: a backend may get a process ready for it. The default does nothing.
 
         What goes wrong is not told here: `exec` meets it again. `forget_exec` follows if no exec does; also some time
-        after an `exec`, which may have got another process ready, where many follow upon each other.
+        after an `exec` that was expected, which may have got a process ready for yet another.
         """
 
     def forget_exec(self, bundle: Bundle) -> None:

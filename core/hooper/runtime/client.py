@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -200,6 +201,8 @@ class MonitorClient:
         """Why the container could not be made, once that is known; whatever is asked afterwards is answered so."""
         self._exited: p.Exited | None = None
         self._released = False
+        self._exec_expected_until = 0.0
+        """The monitor expects another exec at least so long, without being told."""
         self._on_exit: Callable[[p.Exited], None] | None = None
         self._on_lost: Callable[[], None] | None = None
         self._on_exec_exit: Callable[[p.ExecExited], None] | None = None
@@ -257,6 +260,8 @@ class MonitorClient:
 
     def expect_exec(self) -> None:
         """`exec` will probably be called within moments, and is quicker then."""
+        if time.monotonic() < self._exec_expected_until:
+            return  # the monitor does so on its own
         try:
             self._channel.send_now(wire.encode(p.ExpectExec()))
         except OSError:
@@ -273,6 +278,7 @@ class MonitorClient:
     ) -> int:
         """Runs one more process and returns its pid. StartFailed as for a container."""
         request = p.StartExec(id=self._next(), exec_id=exec_id, process=process, attach=attach, stdin=stdin)
+        self._exec_expected_until = time.monotonic() + 0.9 * p.EXPECTED_S
         return (await self._request(request, p.Started, [] if connection is None else [connection])).pid
 
     async def signal(self, number: int, exec_id: str = "") -> None:

@@ -30,8 +30,6 @@ RELEASE_S = 10.0
 """How long a connected daemon may take to say Release."""
 EXECS_REMEMBERED = 32
 """How many of those that ended a daemon that connects is told of."""
-EXPECTED_S = 1.0
-"""How long a process that was got ready for an exec waits for it."""
 SEND_S = 2
 """A daemon that takes no message for so long is dropped; it can connect again."""
 
@@ -354,7 +352,7 @@ class Monitor:
 
     def _forget_execs_later(self) -> None:
         self.loop.cancel(self._expecting)
-        self._expecting = self.loop.call_later(EXPECTED_S, lambda: self._backend.forget_exec(self._bundle))
+        self._expecting = self.loop.call_later(p.EXPECTED_S, lambda: self._backend.forget_exec(self._bundle))
 
     def _start_exec(self, request: p.StartExec, fds: list[int]) -> p.Message:
         init = self._running("")

@@ -161,6 +161,10 @@ class Resize(Message, kw_only=True):
     exec_id: str = ""
 
 
+EXPECTED_S = 1.0
+"""How long an exec is expected after ExpectExec, and after a StartExec that was expected."""
+
+
 class ExpectExec(Message, kw_only=True):
     """A StartExec will probably follow within moments. No answer."""
 

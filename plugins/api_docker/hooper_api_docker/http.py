@@ -1,7 +1,7 @@
 """HTTP/1.1 on raw sockets: one `Connection` a client, one `Request` a request.
 
-The protocol is h11's. What is added: small answers leave in one write, a handler can watch for the client
-to go away, and a connection can be hijacked: given away as a socket.
+Small answers leave in one write, a handler can watch for the client to go away, and a connection can be hijacked:
+given away as a socket.
 """
 
 from __future__ import annotations
@@ -11,24 +11,22 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from enum import Enum
 from typing import Any
 
 import anyio
-import h11
 import msgspec
 
 from hooper.api.errors import InvalidArgument
 from hooper_api_docker.errors import ClientGone, message_of, status_of
+from hooper_api_docker.incoming import Head, Incoming, Malformed
 from hooper_api_docker.query import Query
 from hooper_api_docker.sockets import Transport
 
-MAX_HEAD = 1 << 20
-"""Bytes of request line and headers, as Go's server allows."""
 MAX_BODY = 16 << 20
 """Bytes of a JSON body that is read whole."""
 DRAIN_SECONDS = 10.0
 """How long the rest of a refused upload is read, so that the client gets to see the answer."""
-READ_SIZE = 256 * 1024
 JSON = b"application/json"
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -47,13 +45,13 @@ class Request:
     """One request, and the means to answer it. A handler answers by returning a Response, or by `begin`,
     `write`, `end`, or by `hijack`."""
 
-    def __init__(self, connection: Connection, event: h11.Request) -> None:
+    def __init__(self, connection: Connection, head: Head) -> None:
         self._connection = connection
-        self.method = event.method.decode("ascii")
-        path, _, query = event.target.partition(b"?")
+        self.method = head.method
+        path, _, query = head.target.partition(b"?")
         self.path = path.decode("utf-8", "replace")
         self.query = Query(query)
-        self.headers: dict[bytes, bytes] = dict(event.headers)
+        self.headers = head.headers
         self.version: tuple[int, int] = (0, 0)
         """Of the API, set by the router."""
         self.begun = False
@@ -142,6 +140,19 @@ class Request:
         await self._connection.transport.send(data)
 
 
+class _Answer(Enum):
+    """How far it is, and how its end is told."""
+
+    NONE = 0
+    CHUNKED = 1
+    UNTIL_CLOSED = 2
+    DONE = 3
+
+
+_NONE = Head("", b"", {})
+_NONE.keeps_alive = False
+
+
 class Connection:
     """Serves the requests of one client, one after the other."""
 
@@ -149,13 +160,11 @@ class Connection:
         self, sock: socket.socket, handle: Callable[[Request], Awaitable[None]], standard_headers: Headers
     ) -> None:
         self.transport = Transport(sock)
+        self._incoming = Incoming(self.transport)
         self._handle, self._standard_headers = handle, standard_headers
-        self._h11 = self._new_protocol()
+        self._head = _NONE
+        self._answer = _Answer.NONE
         self._hijacked = False
-
-    @staticmethod
-    def _new_protocol() -> h11.Connection:
-        return h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
 
     async def serve(self) -> None:
         """Until the client closes, or breaks the protocol."""
@@ -164,68 +173,48 @@ class Connection:
                 pass
         except ClientGone:
             pass
-        except h11.RemoteProtocolError as error:
+        except Malformed as error:
             await self._refuse(error)
         finally:
             self.transport.socket.close()
 
     async def _serve_one(self) -> bool:
-        event = await self._next_event()
-        if not isinstance(event, h11.Request):
+        self._answer = _Answer.NONE
+        head = await self._incoming.head()
+        if head is None:
             return False
-        await self._handle(Request(self, event))
+        self._head = head
+        await self._handle(Request(self, head))
         if self._hijacked:
             return False
-        if self._h11.our_state is h11.SEND_BODY:
+        if self._answer in (_Answer.CHUNKED, _Answer.UNTIL_CLOSED):
             await self.send_end()
         with anyio.move_on_after(DRAIN_SECONDS), suppress(InvalidArgument):
             await self._discard_body()
-        if not (self._h11.our_state is self._h11.their_state is h11.DONE):
-            return False
-        self._h11.start_next_cycle()
-        return True
+        return self._incoming.done and self._answer is _Answer.DONE and self._head.keeps_alive
 
-    async def _refuse(self, error: h11.RemoteProtocolError) -> None:
-        if self._h11.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
-            return
+    async def _refuse(self, error: Malformed) -> None:
+        """Of a request whose head could not be read."""
         body = msgspec.json.encode({"message": f"malformed HTTP request: {error}"})
-        head = [(b"Content-Type", JSON), (b"Content-Length", b"%d" % len(body)), (b"Connection", b"close")]
+        self._head = _NONE
         try:
-            await self.send_whole(error.error_status_hint, head, body)
-        except (ClientGone, h11.LocalProtocolError):
+            headers = [(b"Content-Type", JSON), (b"Content-Length", b"%d" % len(body))]
+            await self.send_whole(error.status, headers, body)
+        except ClientGone:
             pass
 
     # Receiving
 
-    async def _next_event(self) -> Any:
-        while (event := self._h11.next_event()) is h11.NEED_DATA:
-            self._h11.receive_data(await self.transport.receive(READ_SIZE))
-        return event
-
     async def read_body(self) -> bytes | None:
         """The next part of the request's body, None at its end."""
-        if self._h11.their_state is not h11.SEND_BODY:
-            return None
-        if self._h11.they_are_waiting_for_100_continue:
-            await self._send(h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue"))
-        try:
-            event = await self._next_event()
-        except h11.RemoteProtocolError as error:
-            if self._h11.trailing_data[1]:
-                raise ClientGone from error
-            raise InvalidArgument("malformed request body", str(error)) from error
-        if isinstance(event, h11.Data):
-            return bytes(event.data)
-        if isinstance(event, h11.EndOfMessage):
-            return None
-        raise ClientGone
+        return await self._incoming.body()
 
     async def drain_body(self) -> None:
         while await self.read_body() is not None:
             pass
 
     async def _discard_body(self) -> None:
-        if not self._h11.they_are_waiting_for_100_continue:
+        if not self._incoming.awaits_continue:
             await self.drain_body()
 
     @contextmanager
@@ -257,35 +246,48 @@ class Connection:
 
     # Sending
 
-    def _head(self, status: int, headers: Headers) -> h11.Response:
-        return h11.Response(
-            status_code=status, headers=[*self._standard_headers, (b"Date", _date()), *headers], reason=_reason(status)
-        )
-
-    async def _send(self, event: Any) -> None:
-        await self.transport.send(self._h11.send(event) or b"")
+    def _written_head(self, status: int, headers: Headers) -> bytes:
+        lines = [b"HTTP/1.1 %d %s\r\n" % (status, _REASONS.get(status, b"Error"))]
+        lines += [b"%s: %s\r\n" % each for each in (*self._standard_headers, (b"Date", _date()), *headers)]
+        if not self._head.keeps_alive:
+            lines.append(b"Connection: close\r\n")
+        return b"".join((*lines, b"\r\n"))
 
     async def send_whole(self, status: int, headers: Headers, body: bytes | None) -> None:
         """Head and body in one write."""
-        parts = [self._h11.send(self._head(status, headers))]
-        if body:
-            parts.append(self._h11.send(h11.Data(data=body)))
-        parts.append(self._h11.send(h11.EndOfMessage()))
-        await self.transport.send(b"".join(part for part in parts if part))
+        self._answer = _Answer.DONE
+        self._incoming.answered()
+        await self.transport.send(self._written_head(status, headers) + (body or b""))
 
     async def send_head(self, status: int, headers: Headers) -> None:
-        await self._send(self._head(status, headers))
+        """Of an answer whose length is not known: HTTP/1.0 finds its end when the connection is closed."""
+        if self._head.is_1_1:
+            self._answer = _Answer.CHUNKED
+            headers = [*headers, (b"Transfer-Encoding", b"chunked")]
+        else:
+            self._answer, self._head.keeps_alive = _Answer.UNTIL_CLOSED, False
+        self._incoming.answered()
+        await self.transport.send(self._written_head(status, headers))
+
+    def _framed(self, data: bytes) -> bytes:
+        if self._answer is not _Answer.CHUNKED or not data:
+            return data
+        return b"%x\r\n%s\r\n" % (len(data), data)
 
     async def send_data(self, data: bytes) -> None:
         if data:
-            await self._send(h11.Data(data=data))
+            await self.transport.send(self._framed(data))
 
     async def send_last(self, data: bytes) -> None:
-        last = self._h11.send(h11.Data(data=data)) or b""
-        await self.transport.send(last + (self._h11.send(h11.EndOfMessage()) or b""))
+        await self.transport.send(self._framed(data) + self._end())
 
     async def send_end(self) -> None:
-        await self._send(h11.EndOfMessage())
+        if end := self._end():
+            await self.transport.send(end)
+
+    def _end(self) -> bytes:
+        chunked, self._answer = self._answer is _Answer.CHUNKED, _Answer.DONE
+        return b"0\r\n\r\n" if chunked and self._head.method != "HEAD" else b""
 
     async def hijack(self, content_type: bytes, upgrade: bool) -> tuple[socket.socket, bytes]:
         _, received = await self.take_over(_hijacked_head(content_type, upgrade))
@@ -294,10 +296,9 @@ class Connection:
 
     async def take_over(self, head: bytes) -> tuple[Transport, bytes]:
         await self.drain_body()
-        received, _ = self._h11.trailing_data
         self._hijacked = True
         await self.transport.send(head)
-        return self.transport, bytes(received)
+        return self.transport, self._incoming.rest()
 
 
 def _hijacked_head(content_type: bytes, upgrade: bool) -> bytes:
@@ -325,10 +326,6 @@ _REASONS = {
     501: b"Not Implemented",
     503: b"Service Unavailable",
 }
-
-
-def _reason(status: int) -> bytes:
-    return _REASONS.get(status, b"Error")
 
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")

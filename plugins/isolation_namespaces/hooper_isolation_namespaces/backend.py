@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -21,8 +20,6 @@ from hooper_isolation_namespaces.setup import Start
 
 _OLDEST_KERNEL = (5, 9)
 _PARENT = "/hooper"
-ROW_S = 1.0
-"""Execs that follow within so long are a row: the next one is likely, too."""
 PATIENCE_S = 10.0
 """How long an exec is waited for: a process of the container may stop it, or pause freeze it, before it is executed."""
 
@@ -38,8 +35,6 @@ class NamespacesBackend(IsolationBackend):
         """By container: the way to its first process, from `create` to `start`."""
         self._standing_by: dict[str, joining.Standby] = {}
         """By container: a process that waits for an exec."""
-        self._told_at = 0.0
-        """When such a process was last used."""
         self._last_capability: int | None = None
         self._born_in: Cgroup | None = None
         """In a process that `fork` made: its cgroup."""
@@ -161,13 +156,11 @@ class NamespacesBackend(IsolationBackend):
             channel.close()
 
     def _continue_row(self, bundle: Bundle, init_pid: int) -> None:
-        """Gets the next process ready while one becomes its program, if they follow upon each other."""
-        before, self._told_at = self._told_at, time.monotonic()
-        if self._told_at - before < ROW_S:
-            try:
-                self._stand_by(bundle, init_pid, joining.stand_by_prepared)
-            except (HooperError, OSError):
-                pass  # the next exec will tell
+        """Gets the next process ready while one becomes its program: an exec seldom comes alone."""
+        try:
+            self._stand_by(bundle, init_pid, joining.stand_by_prepared)
+        except (HooperError, OSError):
+            pass  # the next exec will tell
 
     def _join(
         self,
