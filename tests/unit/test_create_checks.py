@@ -20,6 +20,7 @@ from hooper.api.model import (
 )
 from hooper.engine import checks, devices, links, mounts, spec, sysctls
 from hooper.engine.seccomp_profile import parse as parse_profile
+from hooper.linux import apparmor
 
 
 def container(host: HostConfig, **fields: object) -> Container:
@@ -61,12 +62,22 @@ def test_a_cgroups_parent_stays_below_the_root(parent: str, path: str) -> None:
     assert spec.cgroups_path(container(HostConfig(cgroup_parent=parent))) == f"{path}/{'1' * 64}"
 
 
-def test_apparmor_is_passed_over_where_it_is_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    host = HostConfig(security_opt=["apparmor=mine"])
-    monkeypatch.setattr(spec, "_APPARMOR", str(tmp_path / "none"))
-    assert spec.apparmor_profile(host) == ""
-    monkeypatch.setattr(spec, "_APPARMOR", str(tmp_path))
-    assert spec.apparmor_profile(host) == "mine" and spec.apparmor_profile(HostConfig()) == ""
+@pytest.mark.parametrize(
+    ("privileged", "options", "profile"),
+    [
+        (False, [], "usual"),
+        (False, ["apparmor=mine"], "mine"),
+        (False, ["apparmor=unconfined"], "unconfined"),
+        (True, [], "unconfined"),
+        (True, ["apparmor=mine"], "mine"),
+    ],
+)
+def test_apparmor_profiles(monkeypatch: pytest.MonkeyPatch, privileged: bool, options: list[str], profile: str) -> None:
+    host = HostConfig(privileged=privileged, security_opt=options)
+    monkeypatch.setattr(apparmor, "default", lambda: "usual")
+    for present in (True, False):
+        monkeypatch.setattr(apparmor, "is_enabled", lambda: present)  # noqa: B023  called in this turn
+        assert spec.apparmor_profile(host) == (profile if present else "")
 
 
 @pytest.mark.parametrize(

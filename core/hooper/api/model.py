@@ -417,6 +417,8 @@ class Container(DockerStruct, kw_only=True):
     """Storage driver."""
     runtime: str = ""
     """Isolation backend."""
+    apparmor_profile: str = ""
+    """Of its programs, as it was last started; "" where the kernel has no AppArmor."""
     log_driver: str = ""
     log_path: str = ""
     resolv_conf_path: str = ""

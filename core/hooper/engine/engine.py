@@ -14,7 +14,7 @@ import anyio
 from hooper.api.builder import Builder, BuildRequest
 from hooper.api.driver import Driver, DriverContext, HostInfo
 from hooper.api.engine import Engine
-from hooper.api.errors import Unsupported
+from hooper.api.errors import HooperError, Unsupported
 from hooper.api.layout import scheme_of
 from hooper.api.logs import CACHE, LogDriver
 from hooper.api.registry import RegistryDriver
@@ -42,6 +42,7 @@ from hooper.engine.store import ContainerStore
 from hooper.engine.strays import sweep
 from hooper.engine.system import SystemService
 from hooper.engine.volumes import VolumeService
+from hooper.linux import apparmor
 from hooper.linux.host import host_info
 from hooper.plugins.manager import PluginTable, load_plugins
 from hooper.plugins.selection import Selector, imported
@@ -170,6 +171,8 @@ async def open_engine(config: Config, log: Any) -> AsyncIterator[tuple[LocalEngi
         parts = Parts(host, database, log)
         selector = Selector(table, config, parts.make, host)
         launcher = await stack.enter_async_context(_launcher(selector, host, log))
+        confining = asyncio.ensure_future(_confine(log))
+        stack.callback(confining.cancel)
         parts.workers = ForkedWorkers(launcher)
         stack.push_async_callback(parts.aclose)
         tasks = await stack.enter_async_context(anyio.create_task_group())
@@ -178,10 +181,19 @@ async def open_engine(config: Config, log: Any) -> AsyncIterator[tuple[LocalEngi
         if engine.core.networks.names is not None:
             stack.callback(engine.core.networks.names.aclose)
         await launcher.start()
+        await confining
         await engine.containers.lifecycle.reconcile()
         await engine.containers.lifecycle.starter.sources.reconcile(set(engine.containers.lifecycle.live))
         await sweep(engine.core, await engine.recover_moves())
         yield engine, selector
+
+
+async def _confine(log: Any) -> None:
+    """Gives containers' usual AppArmor profile to the kernel. It goes on without it: there is more that confines."""
+    try:
+        await anyio.to_thread.run_sync(apparmor.prepare)
+    except HooperError as error:
+        log.warning("containers run without an AppArmor profile of their own", error=str(error))
 
 
 @asynccontextmanager

@@ -23,6 +23,7 @@ from hooper.engine.launch import Live
 from hooper.engine.lifecycle import Lifecycle
 from hooper.engine.merge import merged_env
 from hooper.engine.names import new_id
+from hooper.linux.apparmor import UNCONFINED
 from hooper.runtime.protocol import Attach, ExecExited
 
 REMEMBERED = 256
@@ -126,7 +127,7 @@ class Execs:
             from hooper.linux import capabilities
 
             caps = list(capabilities.available())
-        env = spec.environment(container)
+        env, profile = spec.environment(container), container.apparmor_profile
         if process.tty and not any(item.startswith("TERM=") for item in env):
             env.append("TERM=xterm")
         return oci.Process(
@@ -139,7 +140,7 @@ class Execs:
             capabilities=oci.Capabilities(bounding=caps, effective=caps, permitted=caps),
             rlimits=[spec.rlimit(limit) for limit in host.ulimits or ()],
             no_new_privileges="no-new-privileges" in spec.security_options(host),
-            apparmor_profile="" if process.privileged else spec.apparmor_profile(host),
+            apparmor_profile=UNCONFINED if process.privileged and profile else profile,
         )
 
     async def resize(self, exec_id: str, height: int, width: int) -> None:

@@ -146,6 +146,7 @@ class Starter:
             endpoints = self._allocate(container)
         netns = {SandboxMode.SHARED: "given", SandboxMode.HOST: "host", SandboxMode.NEW: "new"}[mode]
         logged = container.log_driver not in ("", "none")
+        container.apparmor_profile = spec.apparmor_profile(container.host_config)
         bundle = await self.bundle(container, endpoints, live, "host" if netns == "host" else "", rootfs)
         spawn = Spawn(
             container_id=container.id,

@@ -13,7 +13,7 @@ from hooper.api import oci
 from hooper.api.errors import InvalidArgument
 from hooper.api.model import Container, HostConfig, ThrottleDevice, Ulimit
 from hooper.engine import devices as devices_of
-from hooper.linux import capabilities, defaults
+from hooper.linux import apparmor, capabilities, defaults
 from hooper.linux.seccomp_default import packed_profile
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -84,7 +84,7 @@ def _process(container: Container, caps: list[str]) -> oci.Process:
         rlimits=[rlimit(limit) for limit in host.ulimits or ()],
         no_new_privileges="no-new-privileges" in security_options(host),
         oom_score_adj=host.oom_score_adj or None,
-        apparmor_profile=apparmor_profile(host),
+        apparmor_profile=container.apparmor_profile,
     )
 
 
@@ -102,7 +102,6 @@ def environment(container: Container) -> list[str]:
 
 
 _SECURITY_OPTIONS = ("no-new-privileges", "seccomp", "apparmor", "label", "systempaths")
-_APPARMOR = "/sys/kernel/security/apparmor"
 
 
 def security_options(host: HostConfig) -> dict[str, str]:
@@ -123,9 +122,14 @@ def security_options(host: HostConfig) -> dict[str, str]:
 
 
 def apparmor_profile(host: HostConfig) -> str:
-    """The profile asked for, where the kernel has AppArmor; as in Docker it is passed over elsewhere."""
-    profile = security_options(host).get("apparmor", "") if host.security_opt else ""
-    return profile if profile and os.path.exists(_APPARMOR) else ""
+    """The profile that confines its programs, "" where the kernel has no AppArmor.
+
+    As in Docker, one that is asked for is passed over there, and a privileged container has none unless it asks.
+    """
+    if not apparmor.is_enabled():
+        return ""
+    asked = security_options(host).get("apparmor", "") if host.security_opt else ""
+    return asked or (apparmor.UNCONFINED if host.privileged else apparmor.default())
 
 
 def capability_set(host: HostConfig) -> list[str]:

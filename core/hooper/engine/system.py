@@ -17,6 +17,7 @@ from hooper.engine.build_cache_limits import CacheLimits
 from hooper.engine.clock import rfc3339
 from hooper.engine.core import Core
 from hooper.engine.names import new_id
+from hooper.linux import apparmor
 from hooper.plugins.manager import DriverRecord, PluginRecord, PluginTable
 from hooper.state.database import Database
 
@@ -69,7 +70,11 @@ class SystemService(System):
             "LiveRestoreEnabled": True,
             "Isolation": "",
             "InitBinary": "",
-            "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
+            "SecurityOptions": [
+                *(["name=apparmor"] if apparmor.default() else []),
+                "name=seccomp,profile=builtin",
+                "name=cgroupns",
+            ],
             "Swarm": {"NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": False},
             "IndexServerAddress": "https://index.docker.io/v1/",
             "RegistryConfig": {

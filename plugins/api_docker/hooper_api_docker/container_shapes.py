@@ -225,7 +225,7 @@ def inspect(container: Container, version: tuple[int, int], exec_ids: Sequence[s
         "Platform": container.platform,
         "MountLabel": "",
         "ProcessLabel": "",
-        "AppArmorProfile": "",
+        "AppArmorProfile": container.apparmor_profile,
         "ExecIDs": list(exec_ids) or None,
         "HostConfig": host_config(container, version),
         "GraphDriver": {"Data": None, "Name": container.driver},
