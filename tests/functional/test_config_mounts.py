@@ -198,6 +198,32 @@ def test_an_image_may_be_mounted(clean: Hooper) -> None:
         clean.docker("rmi", "-f", "data:1")
 
 
+def test_files_are_copied_from_and_to_the_mounts_of_a_container_that_rests(clean: Hooper, tmp_path: Path) -> None:
+    clean.docker("build", "-t", "data:1", "-", stdin="FROM busybox\nRUN mkdir -p /x/y && echo deep >/x/y/f\n")
+    clean.docker("run", "--rm", "-v", "parts:/v", "busybox", "sh", "-c", "mkdir -p /v/a/b; echo part >/v/a/b/f")
+    (tmp_path / "host").mkdir()
+    (tmp_path / "new").write_text("new\n")
+    flags = ["--mount", "type=image,source=data:1,target=/m", "-v", f"{tmp_path}/host:/h:rshared"]
+    flags += ["--mount", "type=image,source=data:1,target=/i,image-subpath=x/y"]
+    flags += ["--mount", "type=volume,source=parts,target=/p,volume-subpath=a/b"]
+    clean.docker("create", "--name", "c1", *flags, "busybox")
+    try:
+        for place, text in (("/m/x/y/f", "deep\n"), ("/i/f", "deep\n"), ("/p/f", "part\n")):
+            clean.docker("cp", f"c1:{place}", str(tmp_path / "got"))
+            assert (tmp_path / "got").read_text() == text
+        for place in ("/p", "/h"):
+            clean.docker("cp", str(tmp_path / "new"), f"c1:{place}/new")
+        assert (tmp_path / "host" / "new").read_text() == "new\n"
+        assert clean.docker("run", "--rm", "-v", "parts:/v", "busybox", "cat", "/v/a/b/new").stdout == "new\n"
+        done = clean.docker("cp", str(tmp_path / "new"), "c1:/m/x/new", check=False)
+        assert done.returncode == 1 and "read-only" in done.stderr.lower()
+        assert not list((clean.exec_root / "mounts").iterdir())
+    finally:
+        clean.clear()
+        clean.docker("rmi", "-f", "data:1")
+        clean.docker("volume", "rm", "parts")
+
+
 def test_devices(either: Engine, tmp_path: Path) -> None:
     folder = tmp_path / "dev"
     folder.mkdir()

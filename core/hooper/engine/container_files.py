@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
 
 from hooper.api.engine import Change, PathStat
-from hooper.api.model import Container, MountPoint
+from hooper.api.model import Container
 from hooper.engine.core import Core
 from hooper.engine.lifecycle import Lifecycle
-from hooper.engine.mounts import runtime_mounts
 from hooper.engine.names import new_id
 
 
@@ -24,25 +22,13 @@ class ContainerFiles:
 
     @asynccontextmanager
     async def _tree(self, container: Container) -> AsyncIterator[dict[str, Any]]:
-        """A running container is seen through its first process; one that rests by its snapshot and its volumes."""
+        """A running container is seen through its first process; one that rests by its snapshot and its mounts."""
         if container.id in self._lifecycle.live:
             yield {"root": f"/proc/{container.state.pid}/root"}
             return
-        async with AsyncExitStack() as volumes:
-            bound = [mount for point in container.mounts if (mount := await self._bound(container, point, volumes))]
+        async with self._lifecycle.starter.sources.at_rest(container) as bound:
             snapshot = list(await self._core.storage.mounts(container.id))
-            yield {"mounts": msgspec.to_builtins(snapshot), "bound": msgspec.to_builtins(runtime_mounts(bound, None))}
-
-    async def _bound(self, container: Container, point: MountPoint, volumes: AsyncExitStack) -> MountPoint | None:
-        """A volume or a bound path, without a part of a larger one; a driver may mount it for the time being."""
-        if point.subpath or point.type not in ("volume", "bind"):
-            return None
-        if point.type == "bind":
-            return point if os.path.exists(point.source) else None
-        user = f"{container.id}.files-{new_id()[:12]}"
-        place = await self._core.volumes.mount(point.name, user)
-        volumes.push_async_callback(self._core.volumes.unmount, point.name, user)
-        return msgspec.structs.replace(point, source=str(place))
+            yield {"mounts": msgspec.to_builtins(snapshot), "bound": msgspec.to_builtins(bound)}
 
     async def _work(self, function: str, container: Container, fds: Sequence[int] = (), **arguments: Any) -> Any:
         async with self._tree(container) as tree:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Set
-from contextlib import suppress
+from collections.abc import AsyncIterator, Collection, Set
+from contextlib import asynccontextmanager, suppress
 
 import anyio.to_thread
 import msgspec
@@ -15,6 +15,7 @@ from hooper.api.model import Container, MountPoint
 from hooper.engine import mounts, spec
 from hooper.engine.core import Core
 from hooper.engine.host_mounts import HostMounts
+from hooper.engine.names import new_id
 
 
 class MountSources:
@@ -24,8 +25,27 @@ class MountSources:
 
     async def mounts(self, container: Container) -> list[oci.Mount]:
         """The mounts that the container asked for, parents before children."""
-        points = [await self._ready(container, number, point) for number, point in enumerate(container.mounts)]
-        return mounts.runtime_mounts(points, container.host_config.tmpfs)
+        return mounts.runtime_mounts(await self._points(container), container.host_config.tmpfs)
+
+    async def _points(self, container: Container) -> list[MountPoint]:
+        return [await self._ready(container, number, point) for number, point in enumerate(container.mounts)]
+
+    @asynccontextmanager
+    async def at_rest(self, container: Container) -> AsyncIterator[list[oci.Mount]]:
+        """What a container that does not run would have mounted of volumes, images and this host, for the time being.
+
+        A path that is missing on this host is left out.
+        """
+        there = [point for point in container.mounts if point.type in ("volume", "image") or _is_there(point)]
+        user = msgspec.structs.replace(
+            container,
+            id=f"{container.id}.rest-{new_id()[:12]}",
+            mounts=[msgspec.structs.replace(point, propagation="") for point in there],
+        )
+        try:
+            yield mounts.runtime_mounts(await self._points(user), None)
+        finally:
+            await self.release(user)
 
     async def _ready(self, container: Container, number: int, point: MountPoint) -> MountPoint:
         """The point with the directory or file of this host that is to be bound."""
@@ -99,6 +119,10 @@ class MountSources:
                 f"cannot join IPC of a non running container: {donor.id}", remedy=f"Start it: hooper start {donor.name}"
             )
         return str(place)
+
+
+def _is_there(point: MountPoint) -> bool:
+    return point.type == "bind" and os.path.exists(point.source)
 
 
 def check_shares_ipc(donor: Container) -> None:
