@@ -166,9 +166,9 @@ def test_by_ssh(shell: Shell, clean: support.Hooper) -> None:
 
 def test_ssh_that_fails_is_told(shell: Shell) -> None:
     shell.script("ssh", "echo no route to host >&2; exit 255")
-    done = shell("-H", "ssh://far.example", "ps", check=False)
+    done = shell("-H", "ssh://me@far.example", "ps", check=False)
     assert done.returncode == 1
-    assert "no route to host" in done.stderr
+    assert "no route to host" in done.stderr and "try `ssh me@far.example hooper version`" in done.stderr
 
 
 def test_docker_comes_in_by_dial_stdio(shell: Shell, clean: support.Hooper) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from hooper.client.address import Address
-from hooper.client.errors import ApiError, ConnectionFailed
+from hooper.client.errors import ApiError, ConnectionFailed, broken
 from hooper.client.http import Response, Wire, query_string, quote
 
 NEWEST = (1, 50)
@@ -195,9 +195,7 @@ class ApiClient:
             return response
         except OSError as error:
             wire.close()
-            raise ConnectionFailed(
-                f"the connection to the daemon at {self.address} broke", error.strerror or ""
-            ) from error
+            raise broken(str(self.address), error.strerror or "") from error
 
 
 def _choose_version(advertised: str) -> str:

@@ -34,6 +34,15 @@ def unreachable(address: str, reason: str) -> ConnectionFailed:
     )
 
 
+def broken(address: str, reason: str) -> ConnectionFailed:
+    """The error for a connection that ended before the answer; ssh's often do for a reason that ssh has told."""
+    remedy = ""
+    if address.startswith("ssh://"):
+        host = address.removeprefix("ssh://").partition("/")[0]
+        remedy = f"ssh must get there without a question, and find hooper: try `ssh {host} hooper version`."
+    return ConnectionFailed(f"the connection to the daemon at {address} broke", reason, remedy)
+
+
 def denied(address: str) -> ConnectionFailed:
     """The error for a socket that the user may not open."""
     return ConnectionFailed(
