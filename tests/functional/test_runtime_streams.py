@@ -14,6 +14,7 @@ import anyio.to_thread
 import pytest
 from runtime_support import ALL, BOTH, Client, frames, launch, spawn_of
 
+from hooper.api import oci
 from hooper.runtime.client import Launcher
 from hooper.runtime.protocol import Attach
 
@@ -173,3 +174,16 @@ async def test_detach_keys_end_the_connection_alone(launcher: Launcher, tmp_path
     assert b"b\r\nb\r\n" in await again.read_until(b"b\r\nb\r\n")
     await monitor.signal(signal.SIGKILL)
     assert (await exit.wait()).exit_code == 137
+
+
+async def test_an_exec_whose_client_does_not_read_the_head_is_not_held_up(launcher: Launcher, tmp_path: Path) -> None:
+    monitor, exit = await launch(launcher, spawn_of(tmp_path / "c", "sleep", "60"))
+    client, head = Client(), b"HTTP/1.1 101 UPGRADED\r\n\r\n"
+    client.theirs.sendall(head)
+    attach = Attach(stdout=True, stderr=True, exec_id="e1", follows_head=True)
+    await monitor.exec("e1", oci.Process(args=["echo", "out"]), attach, client.give())
+    client.given()
+    await anyio.sleep(0.3)
+    assert await client.read_all() == head + b"\x01\x00\x00\x00\x00\x00\x00\x04out\n"
+    await monitor.signal(signal.SIGKILL)
+    await exit.wait()

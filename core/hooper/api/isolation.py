@@ -169,8 +169,7 @@ class IsolationBackend(ABC):
     def expect_exec(self, bundle: Bundle, init_pid: int) -> None:
         """`exec` will be called within moments: a backend may get a process ready for it. The default does nothing.
 
-        What goes wrong is not told here: `exec` meets it again. `forget_exec` follows if no exec does; also some time
-        after an `exec` that was expected, which may have got a process ready for yet another.
+        What goes wrong is not told here: `exec` meets it again. `forget_exec` follows if no exec does.
         """
 
     def forget_exec(self, bundle: Bundle) -> None:

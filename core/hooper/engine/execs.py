@@ -102,6 +102,7 @@ class Execs:
                 detach_keys=parse_detach_keys(process.detach_keys),
                 received=received,
                 exec_id=exec_id,
+                follows_head=True,
             )
         self._core.emit(container, f"exec_start: {_shown(process.args)}", execID=exec_id)
         process.running = True

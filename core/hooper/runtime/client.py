@@ -32,6 +32,7 @@ DriverSettings = tuple[str, str, Any]
 START_S = 30.0
 HELLO_S = 5.0
 ABORT_S = 10.0
+_EXPECTED_S = 0.9 * p.EXPECTED_S  # the monitor's clock may be a little ahead
 
 Answer = TypeVar("Answer", bound=p.Message)
 
@@ -180,6 +181,32 @@ def _reference(name: str, factory: str, settings: Any) -> p.DriverReference:
     )
 
 
+class _Expectation:
+    """Whether the monitor expects an exec: see `protocol.EXPECTED_S`."""
+
+    def __init__(self) -> None:
+        self._until = 0.0
+        self._is_ready = False
+
+    def is_news(self) -> bool:
+        """It has to be told; that it is, is noted."""
+        now = time.monotonic()
+        if self._is_ready and now < self._until:
+            return False
+        self._until = now + _EXPECTED_S
+        return True
+
+    def met(self) -> None:
+        """An exec is started: what was ready is used up."""
+        self._is_ready = False
+
+    def renewed(self) -> None:
+        """An exec has ended: the monitor goes on expecting, if it did."""
+        now = time.monotonic()
+        if now < self._until:
+            self._until, self._is_ready = now + _EXPECTED_S, True
+
+
 class MonitorClient:
     """One container's monitor. All methods raise Unavailable if it is gone, and what it answers.
 
@@ -201,8 +228,7 @@ class MonitorClient:
         """Why the container could not be made, once that is known; whatever is asked afterwards is answered so."""
         self._exited: p.Exited | None = None
         self._released = False
-        self._exec_expected_until = 0.0
-        """The monitor expects another exec at least so long, without being told."""
+        self._exec_expectation = _Expectation()
         self._on_exit: Callable[[p.Exited], None] | None = None
         self._on_lost: Callable[[], None] | None = None
         self._on_exec_exit: Callable[[p.ExecExited], None] | None = None
@@ -260,8 +286,8 @@ class MonitorClient:
 
     def expect_exec(self) -> None:
         """`exec` will probably be called within moments, and is quicker then."""
-        if time.monotonic() < self._exec_expected_until:
-            return  # the monitor does so on its own
+        if not self._exec_expectation.is_news():
+            return
         try:
             self._channel.send_now(wire.encode(p.ExpectExec()))
         except OSError:
@@ -278,7 +304,7 @@ class MonitorClient:
     ) -> int:
         """Runs one more process and returns its pid. StartFailed as for a container."""
         request = p.StartExec(id=self._next(), exec_id=exec_id, process=process, attach=attach, stdin=stdin)
-        self._exec_expected_until = time.monotonic() + 0.9 * p.EXPECTED_S
+        self._exec_expectation.met()
         return (await self._request(request, p.Started, [] if connection is None else [connection])).pid
 
     async def signal(self, number: int, exec_id: str = "") -> None:
@@ -418,6 +444,7 @@ class MonitorClient:
             self._loop.call_soon(self._tell_exit)
         elif isinstance(message, p.ExecExited):
             self._exec_exits.append(message)
+            self._exec_expectation.renewed()
             self._loop.call_soon(self._tell_exec_exits)
         elif isinstance(message, p.Created):
             _settle(self._created, message.pid)

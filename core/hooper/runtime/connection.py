@@ -6,6 +6,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from hooper.linux import unread
 from hooper.runtime.loop import CLOSED, READ, WRITE, Loop
 
 _SO_SNDBUFFORCE = 32
@@ -37,6 +38,7 @@ class Connection:
         self._stalled = False
         self._finishing = False
         self._closed = False
+        self._held = False
         self.pending = 0
         """Bytes taken by `send` that the socket did not take yet."""
 
@@ -44,7 +46,7 @@ class Connection:
         """Sends `size` bytes in order; what the socket does not take now is copied and waits."""
         if self._closed or self._finishing:
             return
-        sent = self._send_now(parts) if not self.pending else 0
+        sent = self._send_now(parts) if not (self.pending or self._held) else 0
         if self._closed or sent == size:
             return
         for part in parts:
@@ -56,6 +58,18 @@ class Connection:
             self._waiting.append(rest)
             self.pending += len(rest)
         self._rewatch()
+
+    def hold_until_taken(self, looks: int = 0) -> None:
+        """What is to be sent waits, a moment at most, until the client has read what it was sent before."""
+        if self._closed:
+            return
+        if looks < len(unread.PAUSES) and unread.is_unread(self._socket):
+            self._held = True
+            self._loop.call_later(unread.PAUSES[looks], lambda: self.hold_until_taken(looks + 1))
+            return
+        held, self._held = self._held, False
+        if held and (self.pending or self._finishing):
+            self._flush()
 
     def read(self, wanted: bool) -> None:
         """Begins, or stops, to take input."""
@@ -74,7 +88,7 @@ class Connection:
         if self._closed:
             return
         self._finishing, self._reading = True, False
-        if self.pending:
+        if self.pending or self._held:
             self._rewatch()
         else:
             self.close()
@@ -107,7 +121,7 @@ class Connection:
             return 0
 
     def _rewatch(self) -> None:
-        events = (READ if self._reading else 0) | (WRITE if self.pending else 0)
+        events = (READ if self._reading else 0) | (WRITE if self.pending and not self._held else 0)
         self._loop.watch(self._socket.fileno(), events, self._ready)
 
     def _ready(self, events: int) -> None:
@@ -122,7 +136,7 @@ class Connection:
             self.pending = 0
             self._on_room()
             return
-        if self.pending and not self._closed:
+        if self.pending and not (self._closed or self._held):
             self._flush()
 
     def _take_input(self) -> None:
@@ -138,7 +152,7 @@ class Connection:
         self._on_input(self, data)
 
     def _flush(self) -> None:
-        sent = self._send_now(list(self._waiting))
+        sent = self._send_now(list(self._waiting)) if self._waiting else 0
         self.pending -= sent if not self._closed else 0
         while sent and self._waiting:
             first = self._waiting.popleft()

@@ -346,13 +346,18 @@ class Monitor:
         self._running(request.exec_id).streams.resize(request.height, request.width)
 
     def _expect_exec(self, _: p.ExpectExec, __: list[int]) -> None:
-        if self._container.running:
-            self._guarded(lambda: self._backend.expect_exec(self._bundle, self._container.process.pid), None)
-            self._forget_execs_later()
+        self._expect_another()
 
-    def _forget_execs_later(self) -> None:
+    def _expect_another(self) -> None:
+        if not self._container.running or self._paused:
+            return
+        self._guarded(lambda: self._backend.expect_exec(self._bundle, self._container.process.pid), None)
         self.loop.cancel(self._expecting)
-        self._expecting = self.loop.call_later(p.EXPECTED_S, lambda: self._backend.forget_exec(self._bundle))
+        self._expecting = self.loop.call_later(p.EXPECTED_S, self._forget_exec)
+
+    def _forget_exec(self) -> None:
+        self._expecting = 0
+        self._backend.forget_exec(self._bundle)
 
     def _start_exec(self, request: p.StartExec, fds: list[int]) -> p.Message:
         init = self._running("")
@@ -378,8 +383,6 @@ class Monitor:
         size = request.process.console_size
         owned.made(process, (size.height, size.width) if size else None)
         self._execs[request.exec_id] = owned
-        if self._expecting:
-            self._forget_execs_later()
         if request.attach is not None:
             self._attach(request.attach, fds)
         return p.Started(id=request.id, pid=process.pid, time_ns=time.time_ns())
@@ -438,6 +441,8 @@ class Monitor:
         self._tell(ended)
 
     def _exec_over(self, exec_id: str, owned: Owned) -> None:
+        if self._expecting:  # an exec seldom comes alone
+            self.loop.call_later(0, self._expect_another)
         if not owned.streams.clients:
             self._execs.pop(exec_id, None)
 

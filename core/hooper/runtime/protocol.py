@@ -106,6 +106,8 @@ class Attach(Message, kw_only=True):
     """Looked for with a tty only."""
     received: bytes = b""
     """What the client had sent after its request: the beginning of its stdin."""
+    follows_head: bool = False
+    """The client may not have read the head of its stream yet: see `hooper.linux.unread`."""
     exec_id: str = ""
     """"": the container's own streams."""
 
@@ -162,7 +164,7 @@ class Resize(Message, kw_only=True):
 
 
 EXPECTED_S = 1.0
-"""How long an exec is expected after ExpectExec, and after a StartExec that was expected."""
+"""How long an exec is expected after ExpectExec, and again after one has ended in this time."""
 
 
 class ExpectExec(Message, kw_only=True):

@@ -147,6 +147,8 @@ class Streams:
         )
         client = Client(request, connection, tty=self.tty)
         self._clients[connection] = client
+        if request.follows_head:
+            connection.hold_until_taken()
         if self._finished:
             connection.finish()
             return

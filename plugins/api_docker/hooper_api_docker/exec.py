@@ -91,12 +91,13 @@ async def start(engine: Engine, request: Request, exec_id: str) -> Response | No
     if body.detach:
         await engine.containers.exec_start(exec_id, None, b"", tty=body.tty, console_size=body.console_size)
         return Response(200, b"", b"text/plain")
-    connection, received = await request.hijack(stream_type(request, found.tty))
+    connection, received = await request.hijack(stream_type(request, found.tty), until_taken=False)
     try:
         await engine.containers.exec_start(exec_id, connection, received, tty=body.tty, console_size=body.console_size)
     except HooperError as error:
         connection.close()
         text = message_of(error).replace("\n", "\r\n").encode() + b"\r\n"
+        await request.until_taken()
         await request.send_raw(text if found.tty else frame(1, text))
     return None
 

@@ -121,14 +121,22 @@ class Request:
         with self._connection.watched():
             yield
 
-    async def hijack(self, content_type: bytes) -> tuple[socket.socket, bytes]:
+    async def hijack(self, content_type: bytes, *, until_taken: bool = True) -> tuple[socket.socket, bytes]:
         """Sends the head of a raw stream, on its own, and gives the connection up.
 
-        Returns a duplicate of the socket, the caller's, and what was received beyond the request.
+        Returns a duplicate of the socket, the caller's, and what was received beyond the request. Unless it is waited
+        `until_taken`, whoever sends must see to that.
         """
         self.begun = True
         upgrade = b"upgrade" in self.headers
-        return await self._connection.hijack(content_type, upgrade)
+        hijacked = await self._connection.hijack(content_type, upgrade)
+        if until_taken:
+            await self.until_taken()
+        return hijacked
+
+    async def until_taken(self) -> None:
+        """Waits, a moment at most, until the client has read the head: nothing may be sent before."""
+        await self._connection.transport.until_taken()
 
     async def take_over(self, head: bytes) -> tuple[Transport, bytes]:
         """Sends `head` and leaves HTTP: the connection, as long as the request is handled, and what came beyond it."""
@@ -291,7 +299,6 @@ class Connection:
 
     async def hijack(self, content_type: bytes, upgrade: bool) -> tuple[socket.socket, bytes]:
         _, received = await self.take_over(_hijacked_head(content_type, upgrade))
-        await self.transport.until_taken()
         return self.transport.socket.dup(), received
 
     async def take_over(self, head: bytes) -> tuple[Transport, bytes]:

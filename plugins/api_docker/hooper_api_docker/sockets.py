@@ -7,11 +7,9 @@ held by a transport.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import socket
 import stat
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,13 +19,10 @@ import anyio
 
 from hooper.api.errors import Conflict, InvalidArgument
 from hooper.api.frontend import Listener
+from hooper.linux import unread
 from hooper_api_docker.errors import ClientGone
 
 BACKLOG = 1024
-SIOCOUTQ = 0x5411
-"""unix(7): bytes that the peer has not read."""
-TAKEN_PAUSES = (0, 0, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02)
-"""Seconds between looks: a client that waits for the head has it after the first ones."""
 FIRST_INHERITED = 3
 """sd_listen_fds(3): descriptors from 3 on are passed."""
 
@@ -72,14 +67,9 @@ class Transport:
                 raise
 
     async def until_taken(self) -> None:
-        """Waits, a moment at most, until a local client has read all that was sent.
-
-        Clients of Python's http.client lose what comes into their buffer together with a head.
-        """
-        if self.socket.family != socket.AF_UNIX:
-            return
-        for pause in TAKEN_PAUSES:
-            if not int.from_bytes(fcntl.ioctl(self.socket, SIOCOUTQ, bytes(4)), sys.byteorder):
+        """Waits, a moment at most, until a local client has read all that was sent: see `hooper.linux.unread`."""
+        for pause in (0, 0, *unread.PAUSES):
+            if not unread.is_unread(self.socket):
                 return
             await anyio.sleep(pause)
 

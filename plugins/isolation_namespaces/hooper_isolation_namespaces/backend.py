@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from hooper.api import oci
 from hooper.api.driver import HostInfo
-from hooper.api.errors import Conflict, HooperError, Internal, SkipDriver, StartFailed
+from hooper.api.errors import Conflict, Internal, SkipDriver, StartFailed
 from hooper.api.isolation import Bundle, Gate, IsolationBackend, Outline, Process, Stats, Stdio
 from hooper.linux import capabilities, seccomp
 from hooper.linux.cgroups import Cgroup, open_cgroup
@@ -22,8 +22,6 @@ _OLDEST_KERNEL = (5, 9)
 _PARENT = "/hooper"
 PATIENCE_S = 10.0
 """How long an exec is waited for: a process of the container may stop it, or pause freeze it, before it is executed."""
-
-_Life = Callable[[Start, Channel, int], NoReturn]
 
 
 class NamespacesBackend(IsolationBackend):
@@ -127,12 +125,8 @@ class NamespacesBackend(IsolationBackend):
     # --- exec ---
 
     def expect_exec(self, bundle: Bundle, init_pid: int) -> None:
-        if bundle.id not in self._standing_by:
-            self._stand_by(bundle, init_pid, joining.stand_by)
-
-    def _stand_by(self, bundle: Bundle, init_pid: int, live: _Life) -> None:
-        if joining.may_stand_by(bundle.spec):
-            pid, channel = self._join(live, bundle, oci.Process(args=[]), Stdio(), init_pid)
+        if bundle.id not in self._standing_by and joining.may_stand_by(bundle.spec):
+            pid, channel = self._join(joining.stand_by, bundle, oci.Process(args=[]), Stdio(), init_pid)
             self._standing_by[bundle.id] = joining.Standby(pid, channel)
 
     def forget_exec(self, bundle: Bundle) -> None:
@@ -145,7 +139,6 @@ class NamespacesBackend(IsolationBackend):
         if standby:
             try:
                 if standby.tell(process, stdio):
-                    self._continue_row(bundle, init_pid)
                     return _follow(standby.pid, standby.channel, terminal=stdio.terminal)
             finally:
                 standby.channel.close()
@@ -155,16 +148,9 @@ class NamespacesBackend(IsolationBackend):
         finally:
             channel.close()
 
-    def _continue_row(self, bundle: Bundle, init_pid: int) -> None:
-        """Gets the next process ready while one becomes its program: an exec seldom comes alone."""
-        try:
-            self._stand_by(bundle, init_pid, joining.stand_by_prepared)
-        except (HooperError, OSError):
-            pass  # the next exec will tell
-
     def _join(
         self,
-        live: _Life,
+        live: Callable[[Start, Channel, int], NoReturn],
         bundle: Bundle,
         process: oci.Process,
         stdio: Stdio,

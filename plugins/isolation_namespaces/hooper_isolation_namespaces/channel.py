@@ -12,6 +12,7 @@ A user namespace adds a dialogue before that: `pid`, the number that the monitor
 from __future__ import annotations
 
 import os
+import select
 import socket
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -94,6 +95,12 @@ class Channel:
         if message[:1] == FAILED:
             raise from_wire(_error_decoder.decode(message[1:]))
         return Answer(message[:1], message[1:], fds)
+
+    def has_message(self) -> bool:
+        """`receive` would return at once."""
+        poll = select.poll()
+        poll.register(self._end, select.POLLIN)
+        return bool(poll.poll(0))
 
     def expect(self, kind: bytes) -> Answer:
         """The next message, which must be of that kind; Internal if the process died without a word."""

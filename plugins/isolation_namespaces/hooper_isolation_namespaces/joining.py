@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, NoReturn
 
@@ -171,12 +171,18 @@ def _come(named: Stdio, fds: Sequence[int]) -> Stdio:
 
 def stand_by(start: Start, channel: Channel, pidfd: int) -> NoReturn:
     """Never returns: as `further_process`, of what it is told on the channel; it ends when that is closed."""
-    _stand_by(start, channel, pidfd, lambda _: None)
-
-
-def stand_by_prepared(start: Start, channel: Channel, pidfd: int) -> NoReturn:
-    """As `stand_by`, with more work before it is told than a process has time for that is told at once."""
-    _stand_by(start, channel, pidfd, lambda root: _prepare(start, root))
+    try:
+        root = _enter(start, channel, pidfd)
+        if not channel.has_message():
+            _prepare(start, root)
+        answer = channel.receive()
+        if answer.kind != TELL:
+            os._exit(0)
+        told = _told.decode(answer.payload)
+        _become(start._replace(process=told.process, stdio=_come(told.stdio, answer.fds)), channel, root)
+    except BaseException as error:
+        channel.fail(explained(error))
+        os._exit(1)
 
 
 def _prepare(start: Start, root: int) -> None:
@@ -192,17 +198,3 @@ def _prepare(start: Start, root: int) -> None:
     except StartFailed:
         pass  # it matters when it is asked for
     program.reset_signals()
-
-
-def _stand_by(start: Start, channel: Channel, pidfd: int, prepare: Callable[[int], None]) -> NoReturn:
-    try:
-        root = _enter(start, channel, pidfd)
-        prepare(root)
-        answer = channel.receive()
-        if answer.kind != TELL:
-            os._exit(0)
-        told = _told.decode(answer.payload)
-        _become(start._replace(process=told.process, stdio=_come(told.stdio, answer.fds)), channel, root)
-    except BaseException as error:
-        channel.fail(explained(error))
-        os._exit(1)
