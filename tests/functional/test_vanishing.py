@@ -103,7 +103,7 @@ def leaves_nothing(clean: Hooper) -> Iterator[Callable[[], None]]:
         while (now := state.count()) != before:
             before.clear()
             before.update(now)
-            time.sleep(0.4)
+            time.sleep(1.2)  # longer than a process waits for an exec
 
     yield remember
 
