@@ -359,11 +359,12 @@ class MonitorClient:
         self._channel.close()
 
     async def aclose(self) -> None:
-        """Closes the connection. A container that was not started is removed; returns when it is."""
+        """Closes the connection. A container that is not known to have started is removed; returns when it is."""
         self._released = True
         if not self._started and not self._channel.closed:
-            self._channel.end_sending()
-            with anyio.move_on_after(ABORT_S):
+            with anyio.move_on_after(ABORT_S), suppress(OSError):
+                # It may run by now: whoever cancelled `start` has not heard.
+                await self._channel.send(wire.encode(p.Abort()))
                 await self.closed.wait()
         self._channel.close()
         self._drop_sandbox()

@@ -134,6 +134,7 @@ class Monitor:
         """The timer that ends the waiting for an exec."""
         self._started_ns = 0
         self._paused = False
+        self._given_up = False
         self._exited: p.Exited | None = None
 
     def _path(self, name: str) -> str:
@@ -269,7 +270,7 @@ class Monitor:
         handler = _HANDLERS.get(type(request), Monitor._unknown)
         try:
             answer = handler(self, request, fds)
-            if answer is None and not isinstance(request, p.Attach | p.Start | p.ExpectExec):
+            if answer is None and not isinstance(request, p.Attach | p.Start | p.Abort | p.ExpectExec):
                 return p.Done(id=request.id)
             return answer
         except Exception as error:
@@ -310,6 +311,15 @@ class Monitor:
         fds.clear()
         if self._container.process.pid:
             self._making.allow()
+
+    def _give_up(self, _: p.Abort, __: list[int]) -> None:
+        self._given_up = True
+        if not self._started_ns and self._exited is None:
+            self._abort()
+        elif self._container.running:
+            self._backend.signal(self._bundle, self._container.process.pid, signal.SIGKILL)
+        elif self._exited is not None:
+            self._forget_daemons()
 
     def _hold(self, request: p.Hold, fds: list[int]) -> None:
         self._held.setdefault(request.name, []).extend(fds)
@@ -461,7 +471,7 @@ class Monitor:
         self._guarded(lambda: _write_durably(self._path(p.EXIT_FILE), wire.to_json(self._exited)), None)
         self._close_listener()
         self._tell(self._exited)
-        self.loop.call_later(RELEASE_S, self._forget_daemons)
+        self.loop.call_later(0 if self._given_up else RELEASE_S, self._forget_daemons)
         self._stop_if_done()
 
     def _end_execs(self) -> None:
@@ -544,6 +554,7 @@ class Monitor:
 # One for all monitors, made in the launcher: a fork pays for each object that it touches.
 _HANDLERS: dict[type, Handler] = {
     p.Start: Monitor._start,
+    p.Abort: Monitor._give_up,
     p.Hold: Monitor._hold,
     p.Unhold: Monitor._unhold,
     p.Attach: Monitor._attach,

@@ -138,6 +138,11 @@ class Start(Message, kw_only=True):
     id: int
 
 
+class Abort(Message, kw_only=True):
+    """The start is given up: nothing of the container is to remain, whether it runs by now or not. No answer; the
+    connection is closed when it is so."""
+
+
 class Hold(Message, kw_only=True):
     """Descriptors to keep open as long as the container lives, under a name (`network connect`)."""
 
@@ -311,6 +316,7 @@ class Return(Message, kw_only=True):
 ToMonitor = (
     Hello
     | Start
+    | Abort
     | Hold
     | Unhold
     | Attach
