@@ -15,6 +15,7 @@ from hooper.api.errors import Unsupported
 from hooper.api.storage import Mount
 from hooper.linux import cgroups, device_rules, forking, mounts, overlay, seccomp
 from hooper.linux import syscalls as sys
+from hooper.linux.host import kernel_version
 from hooper.linux.mount_options import parse
 from hooper.testing.isolation import in_monitor
 
@@ -44,7 +45,12 @@ def test_overlay_of_many_layers(tmp_path: Path, count: int) -> None:
     for name in ("upper", "work", "target"):
         (tmp_path / name).mkdir()
     options = (_layers(tmp_path, count), f"upperdir={tmp_path}/upper", f"workdir={tmp_path}/work")
-    mounts.mount_snapshot([Mount("overlay", "overlay", options)], tmp_path / "target")
+    try:
+        mounts.mount_snapshot([Mount("overlay", "overlay", options)], tmp_path / "target")
+    except Unsupported:
+        # Older kernels take one page of names, and so many do not fit.
+        assert count == 128 and kernel_version(os.uname().release) < (6, 7)
+        return
     found = sorted(path.name for path in (tmp_path / "target").iterdir())
     assert len(found) == count + 1
     assert (tmp_path / "target" / "common").read_text() == "0"

@@ -58,6 +58,8 @@ def test_why_the_profile_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(Unsupported, match="no/such is missing") as caught:
         apparmor.load("no/such")
     assert "Install apparmor" in caught.value.remedy
+    with pytest.raises(Unsupported, match="Permission denied"):
+        apparmor.load(str(tmp_path))
     with pytest.raises(Unsupported, match="syntax error in line 1"):
         apparmor.load(program(tmp_path, "cat > /dev/null", "echo syntax error in line 1 >&2", "exit 1"))
     with pytest.raises(Unsupported, match="ended with 7"):

@@ -49,6 +49,7 @@ class Execs:
     def create(self, container: Container, request: ExecCreate) -> str:
         live = self._thawed(container)
         parse_detach_keys(request.detach_keys)
+        # After the answer: the monitor would be woken up on the client's time.
         asyncio.get_running_loop().call_soon(live.monitor.expect_exec)
         made = Exec(
             id=new_id(),

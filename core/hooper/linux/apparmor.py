@@ -87,6 +87,8 @@ def load(parser: str = _PARSER) -> None:
         )
     except FileNotFoundError:
         raise Unsupported(what, f"{parser} is missing on this host", "Install apparmor (Debian's name).") from None
+    except OSError as error:
+        raise Unsupported(what, f"{parser}: {error.strerror}") from error
     except subprocess.TimeoutExpired:
         raise Unsupported(what, f"{parser} took more than {_PATIENCE_S} s") from None
     if done.returncode != 0:

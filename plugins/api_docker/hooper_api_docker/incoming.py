@@ -122,8 +122,9 @@ class Incoming:
 
     async def head(self) -> Head | None:
         """The next request; None if the client has closed. Raises Malformed."""
-        buffer = self._buffer.lstrip(b"\r\n")
-        while not (end := _HEAD_END.search(buffer)):
+        buffer, searched = self._buffer.lstrip(b"\r\n"), 0
+        while not (end := _HEAD_END.search(buffer, searched)):
+            searched = max(0, len(buffer) - len(b"\r\n\r"))
             if len(buffer) > MAX_HEAD:
                 raise Malformed(431, "the head is too large")
             data = await self._transport.receive(READ_SIZE)
