@@ -99,6 +99,17 @@ async def test_without_masquerading_packets_keep_their_source(harness: Harness, 
     assert await harness.ask(sandbox, OUTSIDE, 80) == f"out {bare(endpoint.address)}"
 
 
+async def test_the_hosts_end_of_a_link_has_no_address(harness: Harness) -> None:
+    network = await harness.network()
+    endpoint, sandbox, _ = await harness.join(network)
+    harness.serve(sandbox, 80)
+    assert await harness.ask(harness.host, bare(endpoint.address), 80)  # it is up
+    with NetlinkSocket(NETLINK_ROUTE) as here:
+        link = route.find_link(here, naming.veth(endpoint))
+        assert link and link.up
+        assert [found for found in route.addresses(here) if found.index == link.index] == []
+
+
 @pytest.mark.parametrize("udp", [False, True], ids=["tcp", "udp"])
 async def test_a_published_port_is_reached_from_everywhere(harness: Harness, outside: Namespace, udp: bool) -> None:
     network, other = await harness.network(), await harness.network("other", "172.31.8.0/24")

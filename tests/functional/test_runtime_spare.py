@@ -11,10 +11,13 @@ from pathlib import Path
 
 import anyio
 import pytest
-from runtime_support import HERE, make_launcher, spawn_of
+from runtime_support import HERE, Client, frames, launch, logged, make_launcher, spawn_of
 
+from hooper.api import oci
+from hooper.api.errors import NotFound
 from hooper.runtime.client import Launcher, MonitorClient
-from hooper.runtime.protocol import NewNetns
+from hooper.runtime.launcher import CONTAINERS
+from hooper.runtime.protocol import Attach, NewNetns
 
 pytestmark = [pytest.mark.anyio, pytest.mark.root]
 
@@ -141,3 +144,117 @@ async def test_it_ends_with_the_launcher_whatever_runs(launcher: Launcher, tmp_p
     assert await gone(waiting)
     await running.signal(signal.SIGKILL)
     await running.aclose()
+
+
+# --- monitors that have had a container ---
+
+
+async def monitor_of(launcher: Launcher) -> int:
+    """The one that has a container."""
+    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children")
+    with anyio.fail_after(SECONDS):
+        while True:
+            found = [pid for pid in map(int, children.read_text().split()) if name_of(pid) == "hooper-monitor"]
+            if len(found) == 1:
+                return found[0]
+            await anyio.sleep(0.01)
+
+
+async def waits_again(pid: int) -> bool:
+    with anyio.move_on_after(SECONDS):
+        while name_of(pid) not in ("hooper-spare", ""):
+            await anyio.sleep(0.01)
+    return name_of(pid) == "hooper-spare"
+
+
+async def run(launcher: Launcher, directory: Path, *args: str, **options: object) -> tuple[int, int, bytes]:
+    """The pid of a container's monitor, the container's exit code and its output."""
+    client = Client()
+    spawn = spawn_of(directory, *args, attached=[Attach(stdout=True)], **options)
+    monitor, exit = await launch(launcher, spawn, client)
+    pid = await monitor_of(launcher)
+    output = await client.read_all()
+    code = (await exit.wait()).exit_code
+    monitor.release()
+    return pid, code, frames(output)[1]
+
+
+async def test_a_monitor_has_one_container_after_the_other(launcher: Launcher, tmp_path: Path) -> None:
+    pids = set()
+    for number in range(5):
+        directory = tmp_path / f"c{number}"
+        pid, *seen = await run(launcher, directory, "sh", "-c", f"echo {number}; exit {number}", **logged(directory))
+        assert seen == [number, b"%d\n" % number]
+        assert f'"{number}\\n"'.encode() in (directory / "c-json.log").read_bytes()
+        assert await waits_again(pid)
+        pids.add(pid)
+    assert len(pids) == 1
+
+
+async def test_nothing_of_its_container_is_left_in_it(launcher: Launcher, tmp_path: Path) -> None:
+    waiting = await spare_of(launcher)
+    made = await netns_made_by(waiting)
+    before = len(os.listdir(f"/proc/{waiting}/fd"))
+    monitor, exit = await launch(launcher, spawn_of(tmp_path / "c", "cat", netns="new", stdin=True))
+    await monitor.hold("something", [0, 1])
+    await monitor.exec("e", oci.Process(args=["true"]))
+    await monitor.signal(signal.SIGKILL)
+    await exit.wait()
+    monitor.release()
+    assert await waits_again(waiting)
+    following = await netns_made_by(waiting)
+    assert len(following) == 1 and not following & made
+    assert len(os.listdir(f"/proc/{waiting}/fd")) == before
+
+
+async def test_one_that_noted_an_error_is_not_trusted_again(launcher: Launcher, tmp_path: Path) -> None:
+    directory = tmp_path / "c"
+    waiting = await spare_of(launcher)
+    monitor, exit = await launch(launcher, spawn_of(directory, "sleep", "60", **logged(directory)))
+    (directory / "exit.json.tmp").mkdir()  # so that the end cannot be recorded
+    await monitor.signal(signal.SIGKILL)
+    await exit.wait()
+    monitor.release()
+    assert await gone(waiting)
+    assert (directory / "monitor.log").exists()
+
+
+async def test_one_that_could_not_make_its_container_ends(launcher: Launcher, tmp_path: Path) -> None:
+    waiting = await spare_of(launcher)
+    monitor = await launcher.spawn(spawn_of(tmp_path / "c", "true", backend="nothing"))
+    with pytest.raises(NotFound):
+        await monitor.created()
+    await monitor.aclose()
+    assert await gone(waiting)
+
+
+async def test_one_that_has_children_left_ends(launcher: Launcher, tmp_path: Path) -> None:
+    """What a container of the host's pid namespace leaves behind becomes the monitor's child."""
+    waiting = await spare_of(launcher)
+    script = "sleep 60 >/dev/null 2>&1 </dev/null & echo $!"
+    pid, _, output = await run(launcher, tmp_path / "c", "sh", "-c", script)
+    assert pid == waiting
+    assert await gone(waiting)
+    os.kill(int(output), signal.SIGKILL)
+
+
+async def test_one_that_waits_again_ends_with_the_launcher(launcher: Launcher, tmp_path: Path) -> None:
+    pid, _, _ = await run(launcher, tmp_path / "c", "true")
+    assert await waits_again(pid)
+    os.kill(launcher.pid, signal.SIGKILL)
+    assert await gone(pid)
+
+
+async def test_one_whose_launcher_has_gone_ends_after_its_container(launcher: Launcher, tmp_path: Path) -> None:
+    monitor, exit = await launch(launcher, spawn_of(tmp_path / "c", "sleep", "60"))
+    pid = await monitor_of(launcher)
+    os.kill(launcher.pid, signal.SIGKILL)
+    await monitor.signal(signal.SIGKILL)
+    assert (await exit.wait()).exit_code == 128 + signal.SIGKILL
+    monitor.release()
+    assert await gone(pid)
+
+
+async def test_it_has_a_bounded_number_of_containers(launcher: Launcher, tmp_path: Path) -> None:
+    pids = [(await run(launcher, tmp_path / "c", "true"))[0] for _ in range(CONTAINERS + 1)]
+    assert len(set(pids)) > 1

@@ -59,6 +59,13 @@ def test_a_veth_pair_is_one_message() -> None:
     assert int.from_bytes(inside[28], sys.byteorder) == 9
 
 
+def test_a_link_is_told_to_have_no_address_of_its_own() -> None:
+    top = dict(netlink.parse(route.no_address_of_its_own("hpv1").body[16:]))
+    family = dict(netlink.parse(top[26]))[10]
+    assert top[3] == b"hpv1\0"
+    assert list(netlink.parse(family)) == [(8, b"\1")]
+
+
 @pytest.mark.parametrize(("address", "family"), [("10.0.0.1/24", 2), ("fd00::1/64", 10)])
 def test_addresses_carry_their_prefix(address: str, family: int) -> None:
     body = route.add_address(3, address).body

@@ -12,7 +12,8 @@ def rfc3339(time_ns: int | None = None) -> str:
     """RFC 3339 in UTC with nanoseconds; now if no time is given."""
     ns = time.time_ns() if time_ns is None else time_ns
     seconds, rest = divmod(ns, 1_000_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+    year, month, day, hour, minute, second, *_ = time.gmtime(seconds)
+    return f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{rest:09}Z"
 
 
 def seconds(text: str) -> float:

@@ -51,6 +51,10 @@ class Core:
     runtimes: set[str] = field(default_factory=set)
     """Isolation backends that were found to work."""
 
+    def __post_init__(self) -> None:
+        self._data_home = self.host.data_root / "containers"
+        self._run_home = self.host.exec_root / "containers"
+
     def background(self, function: Callable[..., Awaitable[object]], *arguments: object) -> None:
         """Runs something that outlives the present request; a fault of it is logged and ends nothing else."""
         self.tasks.start_soon(self.guarded, function, *arguments)
@@ -64,11 +68,11 @@ class Core:
 
     def data_dir(self, container_id: str) -> Path:
         """Durable files of a container: log, hosts…"""
-        return self.host.data_root / "containers" / container_id
+        return self._data_home / container_id
 
     def run_dir(self, container_id: str) -> Path:
         """Volatile files of a container: its monitor's socket, its root's mount point."""
-        return self.host.exec_root / "containers" / container_id
+        return self._run_home / container_id
 
     def log_target(self, container: Container) -> LogTarget:
         """What the writer of a container's log works on."""

@@ -36,7 +36,8 @@ _IFADDR = struct.Struct("=BBBBI")
 _RTMSG = struct.Struct("=BBBBBBBBI")
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
-_IFLA_LINKINFO, _IFLA_NET_NS_FD = 18, 28
+_IFLA_LINKINFO, _IFLA_AF_SPEC, _IFLA_NET_NS_FD = 18, 26, 28
+_ADDR_GEN_MODE, _ADDR_GEN_NONE = 8, 1
 _INFO_KIND, _INFO_DATA, _INFO_SLAVE_KIND, _INFO_SLAVE_DATA = 1, 2, 4, 5
 _MACVLAN_MODE, _VLAN_ID = 1, 1
 _IPVLAN_MODE, _IPVLAN_FLAGS = 1, 2
@@ -176,6 +177,13 @@ def bridge_port(name: str, *, isolated: bool = False, hairpin: bool = False) -> 
     flags = attribute(_BRPORT_ISOLATED, bytes([isolated])) + attribute(_BRPORT_MODE, bytes([hairpin]))
     info = nested(_IFLA_LINKINFO, text(_INFO_SLAVE_KIND, "bridge"), nested(_INFO_SLAVE_DATA, flags))
     return Message(_NEWLINK, 0, _ifinfo() + text(_IFLA_IFNAME, name) + info)
+
+
+def no_address_of_its_own(name: str) -> Message:
+    """A link that is not in use yet will get no link-local IPv6 address, and so speak of none. EAFNOSUPPORT without
+    IPv6."""
+    mode = nested(socket.AF_INET6, attribute(_ADDR_GEN_MODE, bytes([_ADDR_GEN_NONE])))
+    return Message(_NEWLINK, 0, _ifinfo() + text(_IFLA_IFNAME, name) + nested(_IFLA_AF_SPEC, mode))
 
 
 def delete_link(name: str) -> Message:

@@ -26,6 +26,20 @@ def fork(become: Callable[[], None], closing: Sequence[socket.socket]) -> None:
         os._exit(code)
 
 
+def descriptors() -> set[int]:
+    """Those that this process has open."""
+    # The one that the listing itself needs is among them, and closed by now.
+    return {fd for fd in map(int, os.listdir("/proc/self/fd")) if _is_open(fd)}
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
 class Forked:
     """A process that reads from a channel, and ends when that is closed."""
 

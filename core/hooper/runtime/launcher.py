@@ -10,6 +10,7 @@ is closed; the monitors go on.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import signal
@@ -24,11 +25,13 @@ from hooper.api.driver import HostInfo
 from hooper.api.errors import HooperError, Internal, to_wire
 from hooper.api.isolation import IsolationBackend
 from hooper.runtime import heap, monitor, rehearsal, spare, wire, worker
-from hooper.runtime.forking import Forked, fork
+from hooper.runtime.forking import Forked, descriptors, fork
 from hooper.runtime.protocol import Done, DriverReference, Failed, LauncherConfig
 
 _CALL = b"\xa4type\xa4Call"
 """How the encoded map of a `Call` begins: its tag."""
+CONTAINERS = 100
+"""How many containers a monitor has at most, one after the other."""
 
 
 def load(reference: DriverReference) -> Any:
@@ -69,10 +72,11 @@ class Launcher:
         self._place = config.host.exec_root / f"rehearsal-{os.getpid()}"
         self._log_driver = config.log_driver
         self._usual_netns = config.usual_netns
-        self._spare: Forked | None = None
+        self._spares = spare.Spares(lambda: Forked(self._wait, self._channels()).channel)
         self._workers: Forked | None = None
-        self._wants_spare = True
         self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        self._inherited: set[int] = set()
+        """What a monitor has open that has no container."""
 
     def rehearse(self) -> None:
         """What goes wrong in it costs speed alone."""
@@ -83,14 +87,13 @@ class Launcher:
 
     def serve(self) -> None:
         """Returns when the daemon's end is closed."""
+        self._inherited = descriptors() - {channel.fileno() for channel in self._channels()}
         try:
             wire.send(self._channel, wire.encode(Done(id=0)))
         except OSError:
             return  # the daemon did not get so far
         while True:
-            if self._wants_spare and spare.is_quiet(self._channel):
-                self._wants_spare = False
-                self._fork_spare()
+            self._spares.attend(self._channel)
             try:
                 received = wire.receive(self._channel)
             except HooperError as error:
@@ -121,35 +124,36 @@ class Launcher:
         self._workers.give(data, fds)
 
     def _spawn(self, data: bytes, fds: list[int]) -> None:
-        waiting, self._spare, self._wants_spare = self._spare, None, True
-        if waiting is not None:
-            with waiting.channel:
-                if waiting.give(data, fds):
-                    return
-        fork(lambda: self._become_monitor(data, fds), self._channels())
-
-    def _fork_spare(self) -> None:
-        try:
-            self._spare = Forked(self._wait, self._channels())
-        except OSError:
-            pass  # whoever is to have a monitor will hear of it
+        if not self._spares.give(data, fds):
+            fork(lambda: self._be_monitor(spare.Told(data, fds, None)), self._channels())
 
     def _wait(self, channel: socket.socket) -> None:
-        told = spare.wait(channel, self._usual_netns)
-        if told is not None:
-            self._become_monitor(*told)
+        self._be_monitor(spare.wait(channel, self._usual_netns))
 
     def _channels(self) -> list[socket.socket]:
         """What is this process's alone: who keeps a copy of an end would keep others from hearing that it is closed."""
-        return [self._channel, *(forked.channel for forked in (self._spare, self._workers) if forked is not None)]
+        workers = [] if self._workers is None else [self._workers.channel]
+        return [self._channel, *self._spares.channels, *workers]
 
-    def _become_monitor(self, data: bytes, fds: list[int], made: spare.Netns | None = None) -> None:
+    def _be_monitor(self, told: spare.Told | None) -> None:
+        """The life of a monitor: of one container after the other."""
+        if told is None:
+            return
         os.setsid()
         # A monitor outlives the daemon: it must not hold the daemon's streams open.
         for number in range(3):
             os.dup2(self._null, number)
-        channel = socket.socket(fileno=fds.pop(0))
-        monitor.main(channel, data, fds, self._backends, self._log_drivers, made)
+        had = 0
+        while told is not None and self._have_container(told) and (had := had + 1) < CONTAINERS:
+            channel = spare.offer(self._spares.door)
+            told = None if channel is None else spare.wait(channel, self._usual_netns)
+
+    def _have_container(self, told: spare.Told) -> bool:
+        """True if the process is as it was before."""
+        channel = socket.socket(fileno=told.fds.pop(0))
+        again = monitor.main(channel, told.data, told.fds, self._backends, self._log_drivers, told.netns)
+        gc.collect(0)  # what was made for this container, and refers to itself
+        return again and descriptors() == self._inherited
 
 
 def _configuration(channel: socket.socket) -> LauncherConfig:

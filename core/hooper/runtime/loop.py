@@ -27,7 +27,7 @@ class Loop:
         self._timer_ids = 0
         self._on_error = on_error
         self._stopped = False
-        self._wakeup = -1
+        self._wakeup: tuple[int, int] | None = None
 
     def watch(self, fd: int, events: int, callback: Callback) -> None:
         """Calls back with the events that happened; watching again changes events and callback."""
@@ -56,20 +56,29 @@ class Loop:
         self._timers = [kept for kept in self._timers if kept[1] != timer]
 
     def watch_children(self, callback: Callable[[], None]) -> None:
-        """Calls back when a child may have ended. Once a process."""
-        reader, self._wakeup = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        """Calls back when a child may have ended. For one loop of a process at a time."""
+        reader, writer = self._wakeup = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
         def woken(_: int) -> None:
             os.read(reader, 512)
             callback()
 
-        signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, _ignore)
         self.watch(reader, READ, woken)
 
     def stop(self) -> None:
         """`run` returns after the present callback."""
         self._stopped = True
+
+    def close(self) -> None:
+        """The end of the loop; children that end from now on are nobody's concern."""
+        if self._wakeup is not None:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+            for fd in self._wakeup:
+                os.close(fd)
+        self._epoll.close()
 
     def run(self) -> None:
         """Goes on until `stop`."""

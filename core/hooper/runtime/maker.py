@@ -5,7 +5,8 @@ program. Otherwise it is a maker, which ends when the program runs; the containe
 then, and afterwards, the monitor being a subreaper, the monitor's.
 
 Either way it is not the monitor: whatever a backend touches while it makes a container is memory that a monitor would
-keep for the container's whole life; and the monitor gets its own things ready in the meantime.
+keep for the container's whole life. A page that the monitor writes to while this process has not executed its program
+is copied, so the monitor has got its own things ready before.
 """
 
 from __future__ import annotations
@@ -32,16 +33,39 @@ def unpacked(spawn: p.Spawn, netns: int | None) -> Bundle:
 
 
 class Making:
-    """The monitor's side of it."""
+    """The monitor's side of it. Made, then `begin`."""
 
-    def __init__(self, channel: socket.socket, pid: int, *, within: bool) -> None:
-        self._channel, self.pid, self._within = channel, pid, within
+    def __init__(self) -> None:
+        self._channel, self._theirs = wire.pair()
+        self.pid = 0
+        self._within = False
         self._allowed = False
         self.reaped = False
         """To be set by who has waited for `pid`, which may be another process's then."""
 
     def fileno(self) -> int:
         return self._channel.fileno()
+
+    def begin(
+        self, spawn: p.Spawn, backend: IsolationBackend, stdio: Stdio, netns: int | None, daemon: socket.socket
+    ) -> None:
+        """Begins to make the container; `netns` is the one to use, if there is one already."""
+        pid = backend.fork(spawn.outline)
+        self._within = pid is not None
+        if pid is None:
+            pid = os.fork()
+        self.pid = pid
+        if pid:
+            self._theirs.close()
+            return
+        self._channel.close()
+        # The monitor's, for its loop.
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        try:
+            (_become if self._within else _make)(spawn, backend, stdio, netns, daemon, self._theirs)
+        finally:
+            os._exit(1)
 
     def receive(self) -> tuple[p.Message | None, list[int]]:
         """What comes next of Sandbox, Created, Started and Failed; None if the process died without a word."""
@@ -67,11 +91,12 @@ class Making:
     def close(self) -> None:
         """The process, if it still waits, gives up. Harmless twice."""
         self._channel.close()
+        self._theirs.close()
 
     def break_off(self) -> None:
         """Returns when the process has ended: until then it may go on making. Harmless when it is over."""
         self.close()
-        if self.reaped:
+        if self.reaped or not self.pid:
             return
         self.reaped = True
         if self._within:
@@ -80,23 +105,6 @@ class Making:
             os.waitpid(self.pid, 0)
         except ChildProcessError:
             pass  # it ended before this process asked to hear of its children
-
-
-def begin(spawn: p.Spawn, backend: IsolationBackend, stdio: Stdio, netns: int | None, daemon: socket.socket) -> Making:
-    """Begins to make the container; `netns` is the one to use, if there is one already."""
-    ours, theirs = wire.pair()
-    pid = backend.fork(spawn.outline)
-    within = pid is not None
-    if pid is None:
-        pid = os.fork()
-    if pid:
-        theirs.close()
-        return Making(ours, pid, within=within)
-    ours.close()
-    try:
-        (_become if within else _make)(spawn, backend, stdio, netns, daemon, theirs)
-    finally:
-        os._exit(1)
 
 
 def _sandbox(spawn: p.Spawn, netns: int | None, daemon: socket.socket, monitor: socket.socket) -> int | None:

@@ -46,20 +46,23 @@ def main(
     backends: Mapping[str, IsolationBackend],
     log_drivers: Mapping[str, LogDriver],
     made: spare.Netns | None = None,
-) -> None:
-    """What a fork of the launcher does with an encoded Spawn; returns when the process may end.
+) -> bool:
+    """What a fork of the launcher does with an encoded Spawn; returns when the container is over and recorded.
 
-    `fds` are Spawn's after the first one, which `channel` is made of; `made` is a namespace that may serve.
+    `fds` are Spawn's after the first one, which `channel` is made of; `made` is a namespace that may serve. True if
+    the process may have another container: nothing went wrong, and nothing is left of this one.
     """
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     try:
         monitor = _begin(channel, _spawn_decoder.decode(data), fds, backends, made)
     except Exception as error:
         wire.send(channel, wire.encode(p.Failed(error=to_wire(error))))
-        return
+        return False
     wire.name_process("hooper-monitor")
-    if monitor.prepare(log_drivers):
-        monitor.loop.run()
+    if not monitor.begin(log_drivers):
+        return False
+    monitor.loop.run()
+    return monitor.close()
 
 
 def _begin(
@@ -69,18 +72,14 @@ def _begin(
     backends: Mapping[str, IsolationBackend],
     made: spare.Netns | None,
 ) -> Monitor:
-    """First of all the fork: the longest way is the container's."""
     backend = _named(backends, spawn.backend, "isolation backend")
     netns = spare.taken(made, spawn.new_netns if spawn.netns == "new" else None)
     if netns is not None:
+        # First of all: the daemon has much to do with it.
         wire.send(channel, wire.encode(p.Sandbox()), [netns])
     elif spawn.netns == "given":
         netns = fds.pop(0)
-    ends = Ends.open(tty=spawn.tty, stdin=spawn.stdin)
-    # The launcher ignores it, so that a process which fails at once would be gone unseen, and its pid be another's.
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    making = maker.begin(spawn, backend, ends.theirs, netns, channel)
-    return Monitor(channel, spawn, backend, making, ends, netns, fds)
+    return Monitor(channel, spawn, backend, netns, fds)
 
 
 def _named(drivers: Mapping[str, Any], name: str, kind: str) -> Any:
@@ -93,20 +92,20 @@ def _named(drivers: Mapping[str, Any], name: str, kind: str) -> Any:
 
 
 class Monitor:
-    """Made of a Spawn; `prepare`, then its loop runs until the container is over and recorded."""
+    """Made of a Spawn; `begin`, then its loop runs until the container is over and recorded; then `close`."""
 
     def __init__(
         self,
         channel: socket.socket,
         spawn: p.Spawn,
         backend: IsolationBackend,
-        making: Making,
-        ends: Ends,
         netns: int | None,
         waiting: list[int],
     ) -> None:
         self.loop = Loop(self.note)
-        self._spawn, self._backend, self._making, self._netns = spawn, backend, making, netns
+        self._spawn, self._backend, self._netns = spawn, backend, netns
+        self._making = Making()
+        self._ends = Ends.open(tty=spawn.tty, stdin=spawn.stdin)
         self._unpacked: Bundle | None = None
         self._waiting = waiting
         """Connections to attach once there is something to attach them to."""
@@ -119,7 +118,7 @@ class Monitor:
         self._log: LogWriter | None = None
         self._lost = 0
         self._container = self._owned(
-            ends,
+            self._ends,
             tty=spawn.tty,
             stdin=spawn.stdin,
             stdin_once=spawn.stdin_once,
@@ -135,6 +134,7 @@ class Monitor:
         self._started_ns = 0
         self._paused = False
         self._given_up = False
+        self._noted = False
         self._exited: p.Exited | None = None
 
     def _path(self, name: str) -> str:
@@ -148,14 +148,15 @@ class Monitor:
 
     # --- making ---
 
-    def prepare(self, log_drivers: Mapping[str, LogDriver]) -> bool:
-        """Gets ready for the container, which is being made; False if that went wrong."""
+    def begin(self, log_drivers: Mapping[str, LogDriver]) -> bool:
+        """Gets ready for the container, and begins to make it; False if that went wrong."""
         try:
             self.loop.watch_children(self._reap)
             self.loop.watch(self._making.fileno(), READ, self._made)
             self._add_daemon(self._spawner)
             self._open_log(log_drivers)
             self._listen()
+            self._making.begin(self._spawn, self._backend, self._ends.theirs, self._netns, self._spawner)
         except Exception as error:
             self._fail(to_wire(error))
             return False
@@ -237,7 +238,7 @@ class Monitor:
 
     def _receive(self, sock: socket.socket) -> None:
         try:
-            received = wire.receive(sock, socket.MSG_DONTWAIT)
+            received = wire.receive(sock, wire.DONTWAIT)
         except BlockingIOError:
             return
         if received is None:
@@ -512,6 +513,15 @@ class Monitor:
         except FileNotFoundError:
             pass
 
+    def close(self) -> bool:
+        """When the loop has ended: closes what is still open. True if all went as it should, to the end."""
+        self._making.close()
+        wire.close_all([fd for held in self._held.values() for fd in held])
+        if self._netns is not None:
+            os.close(self._netns)
+        self.loop.close()
+        return self._exited is not None and not self._noted and not _has_children()
+
     # --- log ---
 
     def _write_log(self, stream: str, data: bytes, time_ns: int) -> None:
@@ -543,6 +553,7 @@ class Monitor:
         """Appends what went wrong to `monitor.log`."""
         import traceback
 
+        self._noted = True
         text = time.strftime("%Y-%m-%dT%H:%M:%SZ ", time.gmtime()) + "".join(traceback.format_exception(error))
         try:
             with open(self._path(LOG_FILE), "a", encoding="utf-8") as file:
@@ -568,6 +579,14 @@ _HANDLERS: dict[type, Handler] = {
     p.GetStats: Monitor._stats,
     p.GetProcesses: Monitor._processes,
 }
+
+
+def _has_children() -> bool:
+    try:
+        os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def _write_durably(path: str, data: bytes) -> None:

@@ -7,7 +7,8 @@ descriptor, and the datagram is empty.
 
     daemon ──Spawn──> launcher          one long-lived pair; the launcher says Done (id 0) once it has
                                         imported everything, or Failed, and nothing afterwards
-    launcher ──Spawn──> spare           a monitor forked in advance: the same datagram, passed on
+    launcher ──Spawn──> spare           a monitor that waits for a container: the same datagram, passed on
+    launcher <──again── monitor         its container is over: an end of a pair, for the next Spawn
     daemon <────> monitor               a pair that goes along with Spawn; a fork that fails is told there,
                                         as Failed (id 0); later daemons connect to `monitor.sock` in the
                                         container's directory and begin with Hello

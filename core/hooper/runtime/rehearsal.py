@@ -21,6 +21,7 @@ from hooper.api.logs import LogDriver, LogTarget
 from hooper.linux import syscalls
 from hooper.runtime import monitor, wire
 from hooper.runtime import protocol as p
+from hooper.runtime.forking import descriptors
 
 LIVES = 10
 """A function is rewritten after eight calls, and specialised when it then runs; some run once a life."""
@@ -38,7 +39,7 @@ def rehearse(directory: Path, log_drivers: Mapping[str, LogDriver], log_driver: 
     `directory` is made and removed; `log_driver` is the one to run along, "" for none. Must be called while this
     process has a single thread and ignores SIGCHLD.
     """
-    before, name = _descriptors(), _COMM.read_text().strip()
+    before, name = descriptors(), _COMM.read_text().strip()
     directory.mkdir(mode=0o700)
     try:
         pairs = [wire.pair() for _ in range(LIVES)]
@@ -52,7 +53,7 @@ def rehearse(directory: Path, log_drivers: Mapping[str, LogDriver], log_driver: 
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 0)
         wire.name_process(name)
-        wire.close_all(sorted(_descriptors() - before))
+        wire.close_all(sorted(descriptors() - before))
         _remove(directory)
 
 
@@ -61,19 +62,6 @@ def _remove(directory: Path) -> None:
     for name in os.listdir(directory):
         os.unlink(directory / name)
     directory.rmdir()
-
-
-def _descriptors() -> set[int]:
-    # The one that the listing itself needs is among them, and closed by now.
-    return {fd for fd in map(int, os.listdir("/proc/self/fd")) if _is_open(fd)}
-
-
-def _is_open(fd: int) -> bool:
-    try:
-        os.fstat(fd)
-    except OSError:
-        return False
-    return True
 
 
 def _live(daemon: socket.socket, directory: Path, log_drivers: Mapping[str, LogDriver], log_driver: str) -> None:

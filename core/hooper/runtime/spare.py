@@ -1,19 +1,29 @@
-"""A monitor that is forked before there is a container for it, with a network namespace, so that a start waits for
-neither. It ends when the launcher does."""
+"""Monitors that wait for a container, so that a start has to wait for neither their fork nor their network namespace.
+
+One is forked in advance. Others have had a container before: a monitor whose container is over, and that has nothing
+open any more, offers itself again, because its pages are its own already: a fork would have to copy them once more.
+All of them end when the launcher does.
+"""
 
 from __future__ import annotations
 
 import os
 import select
 import socket
+import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 from hooper.runtime import sandbox, wire
 from hooper.runtime.protocol import NewNetns
 
 QUIET_S = 0.02
-"""The launcher forks a spare when nothing has been asked of it for so long: whoever starts many containers at once
+"""A spare is forked when nothing has been asked of the launcher for so long: whoever starts many containers at once
 needs the processors for those."""
+IDLE_S = 5.0
+"""After so long without a start all but one are sent away."""
+MOST = 16
+"""How many wait at most: as many as have ended a container while others were started."""
 
 
 class Netns(NamedTuple):
@@ -23,22 +33,119 @@ class Netns(NamedTuple):
     made_as: NewNetns
 
 
-def is_quiet(channel: socket.socket) -> bool:
-    """Waits for the next message, for `QUIET_S` at most; whether there was none."""
-    # Not select(), which takes no descriptor from 1024 on: the channel has the number that it has in the daemon.
-    waiting = select.poll()
-    waiting.register(channel, select.POLLIN)
-    return not waiting.poll(QUIET_S * 1000)
+class Told(NamedTuple):
+    """What a monitor has waited for."""
+
+    data: bytes
+    """A Spawn, still encoded."""
+    fds: list[int]
+    netns: Netns | None
 
 
-def wait(channel: socket.socket, like: NewNetns) -> tuple[bytes, list[int], Netns | None] | None:
-    """In the process: the Spawn that comes one day, still encoded, its descriptors and a namespace; None if the
-    launcher has ended."""
+# --- in the launcher ---
+
+
+class Spares:
+    """Those that wait."""
+
+    def __init__(self, fork: Callable[[], socket.socket]) -> None:
+        """`fork` makes one that has had no container, and returns the way to it; OSError if there can be none."""
+        self._fork = fork
+        self._waiting: list[socket.socket] = []
+        self._offers, self.door = wire.pair()
+        """What monitors offer themselves on: `door` is their end."""
+        self._wants_one = True
+
+    @property
+    def channels(self) -> list[socket.socket]:
+        """Those that are this process's alone."""
+        return [*self._waiting, self._offers]
+
+    def attend(self, channel: socket.socket) -> None:
+        """Looks after them until something comes on the channel of the daemon."""
+        # Not select(), which takes no descriptor from 1024 on: the channel has the number that it has in the daemon.
+        poll = select.poll()
+        poll.register(channel, select.POLLIN)
+        poll.register(self._offers, select.POLLIN)
+        idle_from = time.monotonic() + IDLE_S
+        while True:
+            ready = {fd for fd, _ in poll.poll(self._patience_ms(idle_from))}
+            if channel.fileno() in ready:
+                return
+            if ready:
+                self._take_offer()
+            elif self._wants_one:
+                self._add()
+            else:
+                self._send_away(self._waiting[:-1])
+
+    def _send_away(self, channels: list[socket.socket]) -> None:
+        for channel in channels:
+            self._waiting.remove(channel)
+            channel.close()
+
+    def _patience_ms(self, idle_from: float) -> float | None:
+        if self._wants_one:
+            return QUIET_S * 1000
+        return max(0.0, idle_from - time.monotonic()) * 1000 if len(self._waiting) > 1 else None
+
+    def _add(self) -> None:
+        self._wants_one = False  # also where it fails: whoever is to have a monitor will hear of it
+        try:
+            self._waiting.append(self._fork())
+        except OSError:
+            pass
+
+    def _take_offer(self) -> None:
+        received = wire.receive(self._offers)
+        if received is None:
+            return
+        for fd in received[1]:
+            end = socket.socket(fileno=fd)
+            if len(self._waiting) < MOST:
+                self._waiting.append(end)
+                self._wants_one = False
+            else:
+                end.close()
+
+    def give(self, data: bytes, fds: list[int]) -> bool:
+        """Passes a Spawn on to the one that has waited least; False if there is none."""
+        while self._waiting:
+            with self._waiting.pop() as channel:
+                self._wants_one = not self._waiting
+                try:
+                    wire.send(channel, data, fds)
+                except OSError:
+                    continue
+                return True
+        self._wants_one = True
+        return False
+
+
+# --- in the process ---
+
+
+def offer(door: socket.socket) -> socket.socket | None:
+    """What to wait on; None if the launcher is gone."""
+    ours, theirs = wire.pair()
+    with theirs:
+        try:
+            wire.send(door, b"again", [theirs.fileno()])
+        except OSError:
+            ours.close()
+            return None
+    return ours
+
+
+def wait(channel: socket.socket, like: NewNetns) -> Told | None:
+    """Waits for a container, with a namespace as it probably needs; None if there will be none."""
     wire.name_process("hooper-spare")
     with channel:
         made = _netns(like)
         received = wire.receive(channel)
-    return None if received is None else (*received, made)
+    if received is None:
+        return None
+    return Told(*received, made)
 
 
 def _netns(like: NewNetns) -> Netns | None:

@@ -21,6 +21,11 @@ MAX_FDS = 253
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 _ANCILLARY = socket.CMSG_SPACE(MAX_FDS * 4)
 _INT = array.array("i").itemsize
+# Plain numbers: to combine the members of the module's enumeration takes longer than to send a message.
+DONTWAIT = int(socket.MSG_DONTWAIT)
+_NOSIGNAL, _CLOEXEC = int(socket.MSG_NOSIGNAL), int(socket.MSG_CMSG_CLOEXEC)
+_TRUNCATED = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
+_RIGHTS = (int(socket.SOL_SOCKET), int(socket.SCM_RIGHTS))
 
 
 def _to_wire(value: Any) -> Any:
@@ -63,13 +68,13 @@ def from_json(data: bytes, kind: Any) -> Any:
 
 
 def _ancillary(fds: Sequence[int]) -> list[tuple[int, int, array.array[int]]]:
-    return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+    return [(*_RIGHTS, array.array("i", fds))] if fds else []
 
 
 def send(sock: socket.socket, data: bytes, fds: Sequence[int] = (), flags: int = 0) -> None:
     """Sends one encoded message. OSError if the peer is gone; BlockingIOError on a full socket."""
     if len(data) <= INLINE_MAX:
-        sock.sendmsg([data], _ancillary(fds), flags | socket.MSG_NOSIGNAL)
+        sock.sendmsg([data], _ancillary(fds), flags | _NOSIGNAL)
         return
     sealed = os.memfd_create("hooper-message", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
@@ -77,7 +82,7 @@ def send(sock: socket.socket, data: bytes, fds: Sequence[int] = (), flags: int =
         while view:
             view = view[os.write(sealed, view) :]
         fcntl.fcntl(sealed, fcntl.F_ADD_SEALS, _SEALS)
-        sock.sendmsg([b""], _ancillary([sealed, *fds]), flags | socket.MSG_NOSIGNAL)
+        sock.sendmsg([b""], _ancillary([sealed, *fds]), flags | _NOSIGNAL)
     finally:
         os.close(sealed)
 
@@ -96,14 +101,14 @@ def receive(sock: socket.socket, flags: int = 0) -> tuple[bytes, list[int]] | No
     Internal if it was truncated: too many descriptors, or none left in this process.
     """
     try:
-        data, ancillary, status, _ = _received(sock, flags | socket.MSG_CMSG_CLOEXEC)
+        data, ancillary, status, _ = _received(sock, flags | _CLOEXEC)
     except ConnectionResetError:
         return None
     fds = array.array("i")
     for level, kind, rights in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+        if (level, kind) == _RIGHTS:
             fds.frombytes(rights[: len(rights) - len(rights) % _INT])
-    if status & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+    if status & _TRUNCATED:
         close_all(fds)
         raise Internal(
             "cannot receive a message", "it came truncated", "Raise the limit of open files (RLIMIT_NOFILE)."

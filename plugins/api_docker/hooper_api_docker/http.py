@@ -197,8 +197,9 @@ class Connection:
             return False
         if self._answer in (_Answer.CHUNKED, _Answer.UNTIL_CLOSED):
             await self.send_end()
-        with anyio.move_on_after(DRAIN_SECONDS), suppress(InvalidArgument):
-            await self._discard_body()
+        if not self._incoming.done:
+            with anyio.move_on_after(DRAIN_SECONDS), suppress(InvalidArgument):
+                await self._discard_body()
         return self._incoming.done and self._answer is _Answer.DONE and self._head.keeps_alive
 
     async def _refuse(self, error: Malformed) -> None:

@@ -6,12 +6,13 @@ held by a transport.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import socket
 import stat
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from hooper.linux import unread
 from hooper_api_docker.errors import ClientGone
 
 BACKLOG = 1024
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_PAUSE_S = 0.1
 FIRST_INHERITED = 3
 """sd_listen_fds(3): descriptors from 3 on are passed."""
 
@@ -37,11 +40,12 @@ class Transport:
 
     async def receive(self, size: int = 65536) -> bytes:
         """Some bytes, b"" at the end of the stream."""
+        loop = asyncio.get_running_loop()
         while True:
             try:
                 return self.socket.recv(size)
             except BlockingIOError:
-                await anyio.wait_readable(self.socket)
+                await _ready(self.socket.fileno(), loop.add_reader, loop.remove_reader)
             except OSError as error:
                 raise ClientGone from error
 
@@ -49,6 +53,7 @@ class Transport:
         """All of `data`. What was cancelled in the middle of it leaves a stream that nothing can follow."""
         if self._torn:
             raise ClientGone
+        loop = asyncio.get_running_loop()
         rest = data
         while True:
             try:
@@ -61,7 +66,7 @@ class Transport:
                 return
             rest = memoryview(rest)[sent:]
             try:
-                await anyio.wait_writable(self.socket)
+                await _ready(self.socket.fileno(), loop.add_writer, loop.remove_writer)
             except BaseException:
                 self._torn = True
                 raise
@@ -81,6 +86,22 @@ class Transport:
             return None
         except OSError:
             return True
+
+
+async def _ready(fd: int, watch: Callable[[int, Callable[[], None]], None], unwatch: Callable[[int], bool]) -> None:
+    """Waits for a descriptor. anyio's functions for it cost the daemon twice as much, some times for each request."""
+    ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def is_ready() -> None:
+        unwatch(fd)
+        if not ready.done():
+            ready.set_result(None)
+
+    watch(fd, is_ready)
+    try:
+        await ready
+    finally:
+        unwatch(fd)
 
 
 @dataclass
@@ -223,15 +244,31 @@ def _inherited(listener: Listener, rest: str) -> Iterator[Listening]:
         yield Listening(socket.socket(fileno=number))
 
 
-async def accept(listener: socket.socket) -> socket.socket:
-    """The next connection. Out of descriptors, it waits for some to be freed."""
-    while True:
+@contextmanager
+def accepting(listener: socket.socket, take: Callable[[socket.socket], None]) -> Iterator[None]:
+    """Gives each connection that comes to `take`. Out of descriptors, it waits for some to be freed."""
+    loop = asyncio.get_running_loop()
+    pause: asyncio.TimerHandle | None = None
+
+    def watch() -> None:
+        loop.add_reader(listener, readable)
+
+    def readable() -> None:
+        nonlocal pause
         try:
-            return listener.accept()[0]
-        except BlockingIOError:
-            await anyio.wait_readable(listener)
+            connection = listener.accept()[0]
         except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                await anyio.sleep(0.1)
-            elif error.errno in (errno.EBADF, errno.EINVAL):
-                raise
+            if error.errno in _EXHAUSTED:
+                loop.remove_reader(listener)
+                pause = loop.call_later(_PAUSE_S, watch)
+            # Anything else is of a client that is gone.
+        else:
+            take(connection)
+
+    watch()
+    try:
+        yield
+    finally:
+        loop.remove_reader(listener)
+        if pause is not None:
+            pause.cancel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import socket
 from collections.abc import Iterable
 from typing import NamedTuple, NoReturn
@@ -79,6 +80,7 @@ def descriptors(stdio: Stdio) -> list[int]:
 
 def close_all_but(keep: Iterable[int]) -> None:
     """Closes all descriptors from 3 on, except these."""
+    signal.set_wakeup_fd(-1)  # the next to be opened would get its number
     first = 3
     for fd in sorted(set(keep)):
         if fd > first:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +25,7 @@ class Links:
     def __init__(self) -> None:
         self._socket = NetlinkSocket(NETLINK_ROUTE)
         self._bridges: dict[str, int] = {}
+        self._ipv6 = os.path.exists("/proc/net/if_inet6")
 
     def close(self) -> None:
         self._socket.close()
@@ -73,6 +75,9 @@ class Links:
         """Makes the endpoint's veth pair and configures its inside. Nothing is left of one that fails."""
         name = naming.veth(endpoint)
         messages = [route.new_veth(name, self._index(bridge), endpoint.interface, netns, mac=endpoint.mac, mtu=mtu)]
+        if self._ipv6:
+            # It is a port of a bridge: an address of it would serve nobody, and the kernel would announce it.
+            messages.append(route.no_address_of_its_own(name))
         if isolated or endpoint.ports:
             messages.append(route.bridge_port(name, isolated=isolated, hairpin=bool(endpoint.ports)))
         try:
