@@ -89,6 +89,16 @@ async def netns_made_by(pid: int) -> set[int]:
     return made
 
 
+async def descriptors_of(pid: int) -> int:
+    """How many it has, when it has done what it does before it waits."""
+    count = -1
+    with anyio.fail_after(SECONDS):
+        while (now := len(os.listdir(f"/proc/{pid}/fd"))) != count:
+            count = now
+            await anyio.sleep(0.3)
+    return count
+
+
 async def test_a_container_gets_the_one_that_waits_and_another_waits_then(launcher: Launcher, tmp_path: Path) -> None:
     waiting = await spare_of(launcher)
     made = await netns_made_by(waiting)
@@ -194,7 +204,7 @@ async def test_a_monitor_has_one_container_after_the_other(launcher: Launcher, t
 async def test_nothing_of_its_container_is_left_in_it(launcher: Launcher, tmp_path: Path) -> None:
     waiting = await spare_of(launcher)
     made = await netns_made_by(waiting)
-    before = len(os.listdir(f"/proc/{waiting}/fd"))
+    before = await descriptors_of(waiting)
     monitor, exit = await launch(launcher, spawn_of(tmp_path / "c", "cat", netns="new", stdin=True))
     await monitor.hold("something", [0, 1])
     await monitor.exec("e", oci.Process(args=["true"]))
@@ -204,7 +214,7 @@ async def test_nothing_of_its_container_is_left_in_it(launcher: Launcher, tmp_pa
     assert await waits_again(waiting)
     following = await netns_made_by(waiting)
     assert len(following) == 1 and not following & made
-    assert len(os.listdir(f"/proc/{waiting}/fd")) == before
+    assert await descriptors_of(waiting) == before
 
 
 async def test_one_that_noted_an_error_is_not_trusted_again(launcher: Launcher, tmp_path: Path) -> None:

@@ -101,12 +101,6 @@ def never() -> bool:
     return False
 
 
-def take(spares: Spares, daemon: Ends) -> None:
-    """Has the offers taken that lie there."""
-    offers = spares.channels[-1]
-    look(spares, daemon, lambda: not select.select([offers], [], [], 0)[0])
-
-
 def test_one_is_forked_when_all_is_quiet(spares: Spares, forks: Forks, daemon: Ends) -> None:
     look(spares, daemon)
     assert not forks.made
@@ -129,8 +123,6 @@ def test_the_last_to_offer_itself_is_the_first_to_be_given_something(spares: Spa
     first, second = offer(spares), offer(spares)
     with first, second:
         look(spares, daemon)
-        assert not spares.give(b"early", [])  # what the daemon says goes before
-        take(spares, daemon)
         assert spares.give(b"one", []) and spares.give(b"two", [])
         assert (received(second), received(first)) == (b"one", b"two")
 
@@ -150,7 +142,7 @@ def test_all_but_the_last_are_sent_away_when_nothing_happens(
 def test_no_more_are_kept_than_may_wait(spares: Spares, daemon: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spare, "MOST", 2)
     ends = [offer(spares) for _ in range(3)]
-    take(spares, daemon)
+    look(spares, daemon)
     assert received(ends[2]) is None
     assert spares.give(b"1", []) and spares.give(b"2", []) and not spares.give(b"3", [])
     for end in ends:
@@ -160,7 +152,7 @@ def test_no_more_are_kept_than_may_wait(spares: Spares, daemon: Ends, monkeypatc
 def test_one_that_has_died_is_passed_over(spares: Spares, daemon: Ends) -> None:
     living, dead = offer(spares), offer(spares)
     dead.close()
-    take(spares, daemon)
+    look(spares, daemon)
     assert spares.give(b"spawn", []) and received(living) == b"spawn"
     living.close()
 

@@ -3,7 +3,8 @@
 A backend runs *in the container's monitor*, a single-threaded process that was forked from the
 launcher and outlives the daemon. Its methods are therefore plain functions that may block for a
 moment; the launcher imported its module beforehand, so they must import nothing. The monitor
-is a child subreaper: it reaps every process whose pid a method returned.
+is a child subreaper: it reaps every process whose pid a method returned. It may have further containers,
+one after the other, of any backend: after `delete` the process is as it was before.
 
 The engine describes the container as an OCI runtime spec (`hooper.api.oci`) plus the mounts of its
 root file system; the network namespace exists before `create`.

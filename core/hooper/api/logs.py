@@ -64,7 +64,8 @@ class LogWriter(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Writes what is pending. No more writes follow."""
+        """Writes what is pending and leaves nothing open or running: the process may have another log to write.
+        No more writes follow."""
 
 
 class LogEntry(msgspec.Struct, frozen=True):

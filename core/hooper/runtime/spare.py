@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from hooper.api.errors import HooperError
 from hooper.runtime import sandbox, wire
 from hooper.runtime.protocol import NewNetns
 
@@ -62,7 +63,7 @@ class Spares:
         return [*self._waiting, self._offers]
 
     def attend(self, channel: socket.socket) -> None:
-        """Looks after them until something comes on the channel of the daemon."""
+        """Looks after them until something comes on the channel of the daemon, and no offer waits."""
         # Not select(), which takes no descriptor from 1024 on: the channel has the number that it has in the daemon.
         poll = select.poll()
         poll.register(channel, select.POLLIN)
@@ -70,10 +71,10 @@ class Spares:
         idle_from = time.monotonic() + IDLE_S
         while True:
             ready = {fd for fd, _ in poll.poll(self._patience_ms(idle_from))}
-            if channel.fileno() in ready:
-                return
-            if ready:
+            if self._offers.fileno() in ready:
                 self._take_offer()
+            elif ready:
+                return
             elif self._wants_one:
                 self._add()
             else:
@@ -97,10 +98,11 @@ class Spares:
             pass
 
     def _take_offer(self) -> None:
-        received = wire.receive(self._offers)
-        if received is None:
-            return
-        for fd in received[1]:
+        try:
+            received = wire.receive(self._offers)
+        except HooperError:
+            return  # there is no descriptor left to take it with, and so its sender ends
+        for fd in received[1] if received else ():
             end = socket.socket(fileno=fd)
             if len(self._waiting) < MOST:
                 self._waiting.append(end)

@@ -490,6 +490,20 @@ class IsolationConformance:
         sample.backend.delete(sample.bundle)
 
     @in_monitor
+    def test_a_monitor_may_have_another_container(self, sample: Sample) -> None:
+        before = os.listdir("/proc/self/fd")
+        sample.start("sleep", "100")
+        assert sample.exec("echo", "one").stdout == "one\n"
+        sample.backend.signal(sample.bundle, sample.pid, signal.SIGKILL)
+        sample.finish()
+        sample.backend.delete(sample.bundle)
+        assert os.listdir("/proc/self/fd") == before
+        with pytest.raises(ChildProcessError):
+            os.waitpid(-1, os.WNOHANG)
+        assert sample.run("echo", "two").stdout == "two\n"
+        assert os.listdir("/proc/self/fd") == before
+
+    @in_monitor
     def test_a_failed_create_leaves_nothing(self, sample: Sample) -> None:
         sample.bundle.spec.mounts.append(oci.Mount(destination="/x", type="bind", source="/nowhere", options=["bind"]))
         with pytest.raises(StartFailed) as raised:

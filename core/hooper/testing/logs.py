@@ -119,6 +119,15 @@ class LogConformance:
         for _ in range(2):
             self.write(driver, target, ("stdout", b"line\n"))
 
+    def test_a_log_that_is_closed_leaves_nothing_open(self, driver: LogDriver, target: LogTarget) -> None:
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(5):
+            self.write(driver, target, ("stdout", b"line\n"), ("stderr", b"half a line"))
+        end = time.monotonic() + PATIENCE_S
+        while len(os.listdir("/proc/self/fd")) > before:  # the other ends may be this process's, too
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
     def test_one_that_cannot_be_read_says_so(self, driver: LogDriver, target: LogTarget) -> None:
         if driver.readable:
             pytest.skip("this driver can be read")
