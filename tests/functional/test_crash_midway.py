@@ -6,6 +6,7 @@ Containers go on untouched, what was under way ends as it should, and nothing is
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -147,6 +148,18 @@ def test_a_run_that_removes_itself(own: Hooper) -> None:
     out, err = process.communicate(timeout=20)
     assert (out.splitlines()[-1], err, process.returncode) == ("last", "", 5)
     assert own.request("GET", "/containers/a1/json")[0] == 404
+
+
+def test_a_run_whose_client_is_slower_than_its_removal(own: Hooper) -> None:
+    process = client(own, "hooper", "run", "--rm", "--name", "a1", "busybox", "sh", "-c", COUNTING)
+    support.until(lambda: "line 2\n" in own.docker("logs", "a1", check=False).stdout, what="output")
+    process.send_signal(signal.SIGSTOP)
+    crash(own)
+    let_end(own, "a1")
+    support.until(lambda: own.request("GET", "/containers/a1/json")[0] == 404, what="its removal")
+    process.send_signal(signal.SIGCONT)
+    out, err = process.communicate(timeout=20)
+    assert (out.splitlines()[-1], err, process.returncode) == ("last", "", 5)
 
 
 @pytest.mark.parametrize("flags", [[], ["--rm"]], ids=["kept", "removed"])

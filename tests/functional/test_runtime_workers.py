@@ -11,13 +11,16 @@ from pathlib import Path
 
 import anyio
 import anyio.to_thread
+import msgspec
 import pytest
 import zstandard
 
 import support
 from hooper.api.driver import HostInfo
 from hooper.api.errors import Conflict, Internal
+from hooper.runtime import wire
 from hooper.runtime.client import Launcher
+from hooper.runtime.protocol import Call
 from hooper.runtime.workers import ForkedWorkers
 
 pytestmark = pytest.mark.anyio
@@ -121,6 +124,21 @@ async def test_cancelling_kills_the_worker(workers: ForkedWorkers) -> None:
     assert has_ended(pids[0])
     os.close(read)
     os.close(write)
+
+
+async def test_a_call_that_is_cancelled_before_its_worker_looks_is_not_run(launcher: Launcher) -> None:
+    ours, theirs = wire.pair()
+    in_read, in_write = os.pipe()
+    out_read, out_write = os.pipe()
+    os.write(in_write, b"hello")
+    ours.close()
+    with theirs:
+        call = Call(function="runtime_calls:copy", arguments=msgspec.msgpack.encode({}))
+        await launcher.call(call, [theirs.fileno(), in_read, out_write])
+    for fd in (in_read, in_write, out_write):
+        os.close(fd)
+    assert await anyio.to_thread.run_sync(os.read, out_read, 100) == b""
+    os.close(out_read)
 
 
 async def test_calls_run_side_by_side(workers: ForkedWorkers) -> None:

@@ -35,6 +35,8 @@ class Live:
 
     container: Container
     monitor: MonitorClient
+    inherited: bool = False
+    """It was started by an earlier daemon, whose clients may still come and ask for its end."""
     ending: bool = False
     """Its exit is being recorded."""
     ends_for_good: bool = False

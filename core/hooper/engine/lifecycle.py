@@ -171,8 +171,11 @@ class Lifecycle:
         core.emit_mounts(container, "unmount")
         if again:
             core.background(self.restart_later, container)
-        self.waiters.exited(container.id, WaitResult(exited.exit_code))
+        result = WaitResult(exited.exit_code)
+        self.waiters.exited(container.id, result)
         if container.host_config.auto_remove and not again and not live.starts_again:
+            if live.inherited:
+                self.waiters.keep(container.id, result)
             await self.remove(container)
 
     def tell_end(self, container: Container, exited: Exited) -> None:

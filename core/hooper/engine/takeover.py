@@ -68,7 +68,7 @@ class _Taker:
             self._core.background(self._see_to, monitor, execs)
 
     def _adopt(self, container: Container, monitor: MonitorClient, status: Status) -> None:
-        self._lifecycle.live[container.id] = Live(container, monitor)
+        self._lifecycle.live[container.id] = Live(container, monitor, inherited=True)
         state = container.state
         if not state.running or state.status == "restarting":
             state.started_at, state.exit_code, state.error = rfc3339(status.started_ns), 0, ""

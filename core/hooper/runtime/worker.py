@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import importlib
 import os
+import select
 import signal
 import socket
 import sys
@@ -86,6 +87,8 @@ def main(data: bytes, fds: list[int]) -> None:
     sys.setrecursionlimit(_DEPTH)
     answer = socket.socket(fileno=fds.pop(0))
     _die_with(answer)
+    if _is_closed(answer):
+        return  # it was cancelled before that held
     message = _result(_decoder.decode(data), fds)
     # From here on the peer may close as it likes.
     fcntl.fcntl(answer, fcntl.F_SETFL, 0)
@@ -100,6 +103,12 @@ def _die_with(answer: socket.socket) -> None:
     fcntl.fcntl(answer, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(answer, _F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(answer, fcntl.F_SETFL, os.O_ASYNC)
+
+
+def _is_closed(answer: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(answer, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _result(call: p.Call, fds: Sequence[int]) -> p.Message:

@@ -493,14 +493,14 @@ class IsolationConformance:
     def test_a_monitor_may_have_another_container(self, sample: Sample) -> None:
         before = os.listdir("/proc/self/fd")
         sample.start("sleep", "100")
-        assert sample.exec("echo", "one").stdout == "one\n"
+        assert sample.exec("sh", "-c", "echo one").stdout == "one\n"
         sample.backend.signal(sample.bundle, sample.pid, signal.SIGKILL)
         sample.finish()
         sample.backend.delete(sample.bundle)
         assert os.listdir("/proc/self/fd") == before
         with pytest.raises(ChildProcessError):
             os.waitpid(-1, os.WNOHANG)
-        assert sample.run("echo", "two").stdout == "two\n"
+        assert sample.run("sh", "-c", "echo two").stdout == "two\n"
         assert os.listdir("/proc/self/fd") == before
 
     @in_monitor
