@@ -10,14 +10,16 @@ import time
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 from runtime_support import ALL, BOTH, Client, Exit, frames, launch, logged, spawn_of
 
 from hooper.api import oci
-from hooper.api.errors import Conflict, Internal, NotFound, StartFailed, Unavailable
+from hooper.api.errors import Conflict, Internal, NotFound, StartFailed, Unavailable, to_wire
+from hooper.runtime import wire
 from hooper.runtime.client import Launcher, MonitorClient, read_exit
-from hooper.runtime.protocol import Attach, ExecExited
+from hooper.runtime.protocol import Attach, ExecExited, Failed, Sandbox
 
 pytestmark = pytest.mark.anyio
 
@@ -137,6 +139,22 @@ async def test_what_fails_before_its_monitor_looks_is_told(launcher: Launcher, t
         await monitor.start()
     with anyio.fail_after(10):
         await monitor.closed.wait()
+
+
+async def test_a_namespace_that_comes_with_the_news_of_a_failure_is_given_to_nobody() -> None:
+    """Its descriptor is closed by the time that who waits for it goes on."""
+    ours, theirs = wire.pair()
+    before = len(os.listdir("/proc/self/fd"))
+    monitor = MonitorClient(ours, spawned=True)
+    waiting = asyncio.ensure_future(monitor.sandbox())
+    await anyio.lowlevel.checkpoint()
+    with theirs:
+        wire.send(theirs, wire.encode(Sandbox()), [0])
+        wire.send(theirs, wire.encode(Failed(error=to_wire(StartFailed("cannot create", "asked to fail")))))
+    with anyio.fail_after(10), pytest.raises(StartFailed, match="asked to fail"):
+        await waiting
+    await monitor.aclose()
+    assert len(os.listdir("/proc/self/fd")) == before - 2
 
 
 async def test_killed_before_its_start(launcher: Launcher, tmp_path: Path) -> None:

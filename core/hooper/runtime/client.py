@@ -259,6 +259,8 @@ class MonitorClient:
     async def sandbox(self) -> int:
         """The new network namespace's descriptor, which is the caller's from now on. Once."""
         await asyncio.shield(self._sandbox)
+        if self._sandbox_taken:
+            raise self._failure or _gone()  # the end of the monitor was heard right after it, and it is closed
         self._sandbox_taken = True
         return self._sandbox.result()
 
@@ -482,7 +484,7 @@ class MonitorClient:
                 future.exception()
 
     def _drop_sandbox(self) -> None:
-        """Closes the descriptor that came for somebody who was cancelled meanwhile."""
+        """Closes the descriptor that nobody has taken so far."""
         if self._sandbox.done() and self._sandbox.exception() is None and not self._sandbox_taken:
             self._sandbox_taken = True
             os.close(self._sandbox.result())
