@@ -93,18 +93,28 @@ class Making:
         self._channel.close()
         self._theirs.close()
 
-    def break_off(self) -> None:
-        """Returns when the process has ended: until then it may go on making. Harmless when it is over."""
+    def break_off(self, first: int) -> None:
+        """Returns when the process has ended: until then it may go on making. Harmless when it is over.
+
+        `first` is the container's first process, if it was told and not waited for: it ends, too, for a maker may
+        have begun to run the program.
+        """
         self.close()
-        if self.reaped or not self.pid:
-            return
-        self.reaped = True
-        if self._within:
-            os.kill(self.pid, signal.SIGKILL)
-        try:
-            os.waitpid(self.pid, 0)
-        except ChildProcessError:
-            pass  # it ended before this process asked to hear of its children
+        if not self.reaped and self.pid:
+            self.reaped = True
+            _end(self.pid, kill=self._within)
+        if first and first != self.pid:
+            _end(first, kill=True)
+
+
+def _end(pid: int, *, kill: bool) -> None:
+    """Waits for a child to end."""
+    try:
+        if kill:
+            os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    except (ProcessLookupError, ChildProcessError):
+        pass  # it ended before this process asked to hear of its children
 
 
 def _sandbox(spawn: p.Spawn, netns: int | None, daemon: socket.socket, monitor: socket.socket) -> int | None:

@@ -495,7 +495,7 @@ class Monitor:
     def _abort(self) -> None:
         """The container was never started: nothing of it remains."""
         self._container.over = True
-        self._making.break_off()
+        self._making.break_off(self._container.process.pid if self._container.running else 0)
         self._container.streams.finish()
         self._guarded(lambda: self._backend.delete(self._bundle), None)
         self._close_log()
