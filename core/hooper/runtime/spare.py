@@ -21,7 +21,7 @@ from hooper.runtime.protocol import NewNetns
 QUIET_S = 0.02
 """A spare is forked when nothing has been asked of the launcher for so long: whoever starts many containers at once
 needs the processors for those."""
-IDLE_S = 5.0
+IDLE_S = 30.0
 """After so long without a start all but one are sent away."""
 MOST = 16
 """How many wait at most: as many as have ended a container while others were started."""
