@@ -99,8 +99,10 @@ async def test_without_masquerading_packets_keep_their_source(harness: Harness, 
     assert await harness.ask(sandbox, OUTSIDE, 80) == f"out {bare(endpoint.address)}"
 
 
-async def test_the_hosts_end_of_a_link_has_no_address(harness: Harness) -> None:
-    network = await harness.network()
+@pytest.mark.parametrize("mtu", ["1000", "1279", "1280", "1500"])
+async def test_the_hosts_end_of_a_link_has_no_address(harness: Harness, mtu: str) -> None:
+    """With less than 1280 it has no IPv6 at all."""
+    network = await harness.network(options={"com.docker.network.driver.mtu": mtu})
     endpoint, sandbox, _ = await harness.join(network)
     harness.serve(sandbox, 80)
     assert await harness.ask(harness.host, bare(endpoint.address), 80)  # it is up

@@ -81,6 +81,15 @@ async def test_nothing_is_taken_afterwards(listener: Listener) -> None:
     assert not taken
 
 
+@pytest.mark.parametrize("failure", [errno.EMFILE, errno.EINVAL, errno.ENETDOWN])
+async def test_what_may_last_is_not_tried_over_and_over(listener: Listener, failure: int) -> None:
+    listener.failures = [failure] * 1000
+    begun = anyio.current_time()
+    with connected(listener), accepting(listener, lambda _: None):
+        await anyio.sleep(0.3)
+    assert 1 <= len(listener.tried) <= 1 + (anyio.current_time() - begun) / 0.1
+
+
 async def test_out_of_descriptors_it_waits_for_some_to_be_freed(
     listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,8 +120,10 @@ async def test_a_client_that_has_gone_ends_nothing(listener: Listener) -> None:
     listener.failures = [errno.ECONNABORTED]
     taken: list[socket.socket] = []
     connected(listener).close()
-    with accepting(listener, taken.append), connected(listener):
+    with accepting(listener, taken.append), connected(listener) as client:
         await until(taken, 1)
+        client.send(b"x")
+        assert taken[0].recv(10) == b"x" and len(listener.tried) == 2
     taken[0].close()
 
 

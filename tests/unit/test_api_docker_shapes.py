@@ -338,6 +338,16 @@ def test_sockets_of_systemd_are_taken_over(monkeypatch: pytest.MonkeyPatch) -> N
         listening.close()
 
 
+def test_a_socket_of_systemd_that_does_not_listen_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a unit with Accept=yes passes it; it would be ready for ever, and nothing could be accepted."""
+    with socket.socket(socket.AF_UNIX) as passed:
+        monkeypatch.setattr(sockets, "FIRST_INHERITED", os.dup(passed.fileno()))
+        monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+        monkeypatch.setenv("LISTEN_FDS", "1")
+        with pytest.raises(InvalidArgument, match="a socket that does not listen"):
+            sockets.open_listeners([Listener("fd://")])
+
+
 def test_malformed_auth_counts_as_none() -> None:
     class Asked:
         headers = {b"x-registry-auth": b"%%%"}

@@ -38,6 +38,8 @@ _RTMSG = struct.Struct("=BBBBBBBBI")
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
 _IFLA_LINKINFO, _IFLA_AF_SPEC, _IFLA_NET_NS_FD = 18, 26, 28
 _ADDR_GEN_MODE, _ADDR_GEN_NONE = 8, 1
+IPV6_MIN_MTU = 1280
+"""RFC 8200, section 5. The kernel has no IPv6 on a link with less."""
 _INFO_KIND, _INFO_DATA, _INFO_SLAVE_KIND, _INFO_SLAVE_DATA = 1, 2, 4, 5
 _MACVLAN_MODE, _VLAN_ID = 1, 1
 _IPVLAN_MODE, _IPVLAN_FLAGS = 1, 2
@@ -181,7 +183,7 @@ def bridge_port(name: str, *, isolated: bool = False, hairpin: bool = False) -> 
 
 def no_address_of_its_own(name: str) -> Message:
     """A link that is not in use yet will get no link-local IPv6 address, and so speak of none. EAFNOSUPPORT without
-    IPv6."""
+    IPv6, and for a link whose MTU is below IPV6_MIN_MTU."""
     mode = nested(socket.AF_INET6, attribute(_ADDR_GEN_MODE, bytes([_ADDR_GEN_NONE])))
     return Message(_NEWLINK, 0, _ifinfo() + text(_IFLA_IFNAME, name) + nested(_IFLA_AF_SPEC, mode))
 

@@ -24,8 +24,9 @@ from hooper.linux import unread
 from hooper_api_docker.errors import ClientGone
 
 BACKLOG = 1024
-_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_NOTHING_TO_TAKE = (errno.EAGAIN, errno.ECONNABORTED)
 _PAUSE_S = 0.1
+"""After a failure that may last: the descriptor would be reported as ready over and over."""
 FIRST_INHERITED = 3
 """sd_listen_fds(3): descriptors from 3 on are passed."""
 
@@ -40,12 +41,11 @@ class Transport:
 
     async def receive(self, size: int = 65536) -> bytes:
         """Some bytes, b"" at the end of the stream."""
-        loop = asyncio.get_running_loop()
         while True:
             try:
                 return self.socket.recv(size)
             except BlockingIOError:
-                await _ready(self.socket.fileno(), loop.add_reader, loop.remove_reader)
+                await anyio.wait_readable(self.socket)
             except OSError as error:
                 raise ClientGone from error
 
@@ -53,7 +53,6 @@ class Transport:
         """All of `data`. What was cancelled in the middle of it leaves a stream that nothing can follow."""
         if self._torn:
             raise ClientGone
-        loop = asyncio.get_running_loop()
         rest = data
         while True:
             try:
@@ -66,7 +65,7 @@ class Transport:
                 return
             rest = memoryview(rest)[sent:]
             try:
-                await _ready(self.socket.fileno(), loop.add_writer, loop.remove_writer)
+                await anyio.wait_writable(self.socket)
             except BaseException:
                 self._torn = True
                 raise
@@ -86,22 +85,6 @@ class Transport:
             return None
         except OSError:
             return True
-
-
-async def _ready(fd: int, watch: Callable[[int, Callable[[], None]], None], unwatch: Callable[[int], bool]) -> None:
-    """Waits for a descriptor. anyio's functions for it cost the daemon twice as much, some times for each request."""
-    ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def is_ready() -> None:
-        unwatch(fd)
-        if not ready.done():
-            ready.set_result(None)
-
-    watch(fd, is_ready)
-    try:
-        await ready
-    finally:
-        unwatch(fd)
 
 
 @dataclass
@@ -241,12 +224,23 @@ def _inherited(listener: Listener, rest: str) -> Iterator[Listening]:
         )
     for number in wanted:
         os.set_inheritable(number, False)
-        yield Listening(socket.socket(fileno=number))
+        passed_on = socket.socket(fileno=number)
+        if not passed_on.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            passed_on.close()
+            raise InvalidArgument(
+                f'cannot listen on "{listener.address}"',
+                f"descriptor {number} is a socket that does not listen",
+                "Write ListenStream= in the socket unit, without Accept=yes.",
+            )
+        yield Listening(passed_on)
 
 
 @contextmanager
 def accepting(listener: socket.socket, take: Callable[[socket.socket], None]) -> Iterator[None]:
-    """Gives each connection that comes to `take`. Out of descriptors, it waits for some to be freed."""
+    """Gives each connection that comes to `take`. Out of descriptors, it waits for some to be freed.
+
+    A callback of the loop rather than a task that waits, which would look for each connection twice.
+    """
     loop = asyncio.get_running_loop()
     pause: asyncio.TimerHandle | None = None
 
@@ -258,10 +252,9 @@ def accepting(listener: socket.socket, take: Callable[[socket.socket], None]) ->
         try:
             connection = listener.accept()[0]
         except OSError as error:
-            if error.errno in _EXHAUSTED:
+            if error.errno not in _NOTHING_TO_TAKE:
                 loop.remove_reader(listener)
                 pause = loop.call_later(_PAUSE_S, watch)
-            # Anything else is of a client that is gone.
         else:
             take(connection)
 

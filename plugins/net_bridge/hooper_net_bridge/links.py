@@ -75,7 +75,7 @@ class Links:
         """Makes the endpoint's veth pair and configures its inside. Nothing is left of one that fails."""
         name = naming.veth(endpoint)
         messages = [route.new_veth(name, self._index(bridge), endpoint.interface, netns, mac=endpoint.mac, mtu=mtu)]
-        if self._ipv6:
+        if self._ipv6 and (not mtu or mtu >= route.IPV6_MIN_MTU):
             # It is a port of a bridge: an address of it would serve nobody, and the kernel would announce it.
             messages.append(route.no_address_of_its_own(name))
         if isolated or endpoint.ports:
