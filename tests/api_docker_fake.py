@@ -50,7 +50,9 @@ from hooper.api.model import (
     Volume,
 )
 from hooper.api.network import Endpoint, Network, Pool
+from hooper.linux import unread
 from hooper_api_docker.frontend import DockerFrontend
+from support import until
 
 IMAGE_ID = "sha256:" + "1" * 64
 
@@ -146,6 +148,7 @@ class FakeContainers:
         def run() -> None:
             connection.setblocking(True)
             with connection, suppress(OSError):
+                until(lambda: not unread.is_unread(connection))
                 if received:
                     write(received.upper())
                 while stdin and (data := connection.recv(4096)):

@@ -248,8 +248,9 @@ class Containers(ABC):
         tty: bool = False,
         console_size: tuple[int, int] | None = None,
     ) -> None:
-        """Starts it; with a connection as `attach` does, None detached. StartFailed, with the connection
-        still the caller's."""
+        """Starts it; with a connection as `attach` does, None detached. The head that was sent on the connection may
+        not have been read yet: nothing is sent before it is (`hooper.linux.unread`). StartFailed, with the
+        connection still the caller's."""
 
     @abstractmethod
     async def exec_resize(self, exec_id: str, height: int, width: int) -> None: ...

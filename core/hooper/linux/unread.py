@@ -12,8 +12,9 @@ import sys
 
 _SIOCOUTQ = 0x5411
 """unix(7): bytes that the peer has not read."""
-PAUSES = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02)
-"""Seconds between looks: a client that waits for a head has it after the first ones; after the last nobody waits."""
+PAUSES = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+"""Seconds between looks: a client that waits for a head has it after the first ones, on a busy host after a later one;
+after the last nobody waits."""
 
 
 def is_unread(sock: socket.socket) -> bool:
