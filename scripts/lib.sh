@@ -41,4 +41,6 @@ install() {
     fi
     [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c "$root/constraints.txt" -e "$root${1:+[$1]}"
+    # pip leaves that to the first import, and where the environment forbids it each process would compile all again.
+    "$venv/bin/python" -m compileall -q "$root/core" "$root/plugins"
 }

@@ -16,18 +16,17 @@ import pytest
 import support
 from support import Engine
 
+pytestmark = pytest.mark.root
 
-def is_first_compose() -> bool:
+
+@pytest.fixture(scope="module", autouse=True)
+def first_compose() -> None:
     """The second one names containers otherwise."""
-    if not shutil.which("docker-compose"):
-        return False
-    return support.run("docker-compose", "version", "--short", check=False).stdout.startswith("1.")
+    if not shutil.which("docker-compose") or not support.run(
+        "docker-compose", "version", "--short", check=False
+    ).stdout.startswith("1."):
+        pytest.skip("docker-compose 1 is not installed")
 
-
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.skipif(not is_first_compose(), reason="docker-compose 1 is not installed"),
-]
 
 DOCKERFILE = """
 FROM busybox
