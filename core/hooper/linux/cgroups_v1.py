@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from hooper.api import oci
 from hooper.api.errors import Unavailable, Unsupported
@@ -33,6 +33,15 @@ _JIFFY_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 class LegacyCgroup(Cgroup):
     """A cgroup by the same path in several hierarchies, which may be mounted together."""
 
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self._made: Sequence[str] | None = None
+        """The mount points of the hierarchies in which it was made by this object: there is no need to look for it."""
+
+    def _points(self) -> Iterable[str]:
+        """Of all hierarchies in which it may be."""
+        return dict.fromkeys(layout().v1.values()) if self._made is None else self._made
+
     def _place(self, controller: str) -> str:
         return layout().v1.get(controller, "") + self.path
 
@@ -45,11 +54,13 @@ class LegacyCgroup(Cgroup):
         return [name for name in wanted if name in layout().v1]
 
     def create(self, resources: oci.Resources | None) -> None:
-        for name in self._controllers(resources):
+        controllers = self._controllers(resources)
+        for name in controllers:
             if name == "cpuset":
                 _inherit_cpuset(layout().v1[name], self.path)
             else:
                 make_directory(self._place(name))
+        self._made = list(dict.fromkeys(layout().v1[name] for name in controllers))
 
     def create_parents(self) -> None:
         for name in self._controllers(None):
@@ -58,7 +69,7 @@ class LegacyCgroup(Cgroup):
     def enter(self) -> None:
         if self.inside:
             return
-        for point in dict.fromkeys(layout().v1.values()):
+        for point in self._points():
             # A thread that moves itself takes no lock; anything else waits for an RCU grace period, some 8 ms.
             file = "tasks" if point != layout().v1.get("unified") else "cgroup.procs"
             try:
@@ -68,8 +79,8 @@ class LegacyCgroup(Cgroup):
         self.inside = True
 
     def directories(self) -> dict[str, str]:
-        places = {point: point + self.path for point in layout().v1.values()}
-        return {os.path.basename(point): place for point, place in places.items() if os.path.isdir(place)}
+        places = {os.path.basename(point): point + self.path for point in self._points()}
+        return {name: place for name, place in places.items() if self._made is not None or os.path.isdir(place)}
 
     def _process_directories(self) -> Sequence[str]:
         known = [self._place(name) for name in ("freezer", "pids", "memory") if name in layout().v1]
@@ -184,6 +195,7 @@ class LegacyCgroup(Cgroup):
     def _cpuset(self, file: str, words: str) -> None:
         if "cpuset" in layout().v1 and not os.path.isdir(self._place("cpuset")):
             _inherit_cpuset(layout().v1["cpuset"], self.path)
+            self._made = None
             for pid in self.pids():
                 write(f"{self._place('cpuset')}/cgroup.procs", str(pid))
         try:

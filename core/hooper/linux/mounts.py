@@ -69,8 +69,8 @@ def _is_bind(fstype: str, options: MountOptions) -> bool:
 def mount_in_root(root: int, mount: oci.Mount) -> None:
     """Makes one mount of an OCI spec at its destination below the directory descriptor `root`.
 
-    A missing destination is made: a directory, or an empty file to bind a file on. OSError as the
-    kernel says.
+    The working directory may be another one afterwards. A missing destination is made: a directory, or an empty
+    file to bind a file on. OSError as the kernel says.
     """
     options = parse(mount.options)
     if _is_bind(mount.type, options):
@@ -87,13 +87,21 @@ def mount_in_root(root: int, mount: oci.Mount) -> None:
         return
     target = open_target(root, mount.destination, directory=True)
     try:
-        sys.mount(
-            mount.source or mount.type, f"/proc/self/fd/{target}", mount.type, options.flags, ",".join(options.data)
-        )
+        mount_at(target, mount.source or mount.type, mount.type, options.flags, ",".join(options.data))
     finally:
         os.close(target)
     if options.propagation:
         _repropagate(root, mount.destination, options.propagation)
+
+
+def mount_at(target: int, source: str, fstype: str, flags: int, data: str) -> None:
+    """mount(2) on the directory that `target` is open on, which becomes the working directory if that may be."""
+    try:
+        os.fchdir(target)
+        place = "."  # the kernel would have to make up several entries of /proc for the other
+    except PermissionError:
+        place = f"/proc/self/fd/{target}"
+    sys.mount(source, place, fstype, flags, data)
 
 
 def _repropagate(root: int, path: str, propagation: Sequence[int]) -> None:

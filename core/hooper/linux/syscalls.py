@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
+from collections.abc import Sequence
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
@@ -87,6 +89,7 @@ PR_CAP_AMBIENT_CLEAR_ALL = 4
 CLOSE_RANGE_CLOEXEC = 4
 
 # From 403 on, numbers are the same on every architecture that Debian has.
+_IO_URING_SETUP, _IO_URING_REGISTER = 425, 427
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 428, 429, 430, 431, 432
 _PIDFD_OPEN, _CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 434, 436, 437, 442
 _BPF = {"x86_64": 321, "i686": 357, "armv7l": 386, "s390x": 351, "ppc64le": 361}
@@ -113,8 +116,16 @@ def _check(result: int, path: str | bytes | None = None) -> int:
     return result
 
 
+_ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
+
+
+def _raw(text: str) -> bytes:
+    """As os.fsencode, in half the time."""
+    return text.encode(_ENCODING, _ERRORS)
+
+
 def _encode(text: str | None) -> bytes | None:
-    return None if text is None else os.fsencode(text)
+    return None if text is None else text.encode(_ENCODING, _ERRORS)
 
 
 def unshare(flags: int) -> None:
@@ -129,18 +140,18 @@ def setns(fd: int, flags: int = 0) -> None:
 
 def mount(source: str | None, target: str, fstype: str | None, flags: int = 0, data: str | None = None) -> None:
     """mount(2). Errors name the target."""
-    result = _libc.mount(_encode(source), os.fsencode(target), _encode(fstype), flags, _encode(data))
+    result = _libc.mount(_encode(source), _raw(target), _encode(fstype), flags, _encode(data))
     _check(result, target)
 
 
 def umount(target: str, flags: int = MNT_DETACH) -> None:
     """umount2(2), lazily unless told otherwise."""
-    _check(_libc.umount2(os.fsencode(target), flags), target)
+    _check(_libc.umount2(_raw(target), flags), target)
 
 
 def pivot_root(new_root: str, put_old: str) -> None:
     """pivot_root(2); "." for both stacks the old root on the new one."""
-    _check(_libc.pivot_root(os.fsencode(new_root), os.fsencode(put_old)), new_root)
+    _check(_libc.pivot_root(_raw(new_root), _raw(put_old)), new_root)
 
 
 def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 0) -> int:
@@ -150,7 +161,7 @@ def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 
 
 def setdomainname(name: str) -> None:
     """setdomainname(2): the NIS domain of the UTS namespace."""
-    raw = os.fsencode(name)
+    raw = _raw(name)
     _check(_libc.setdomainname(raw, len(raw)))
 
 
@@ -185,7 +196,7 @@ class _OpenHow(ctypes.Structure):
 def openat2(dirfd: int, path: str, flags: int, mode: int = 0, resolve: int = RESOLVE_IN_ROOT) -> int:
     """openat2(2): a descriptor of `path`, resolved as `resolve` says, by default with `dirfd` as root."""
     how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
-    raw = os.fsencode(path)
+    raw = _raw(path)
     result: int = _libc.syscall(_OPENAT2, dirfd, _str(raw), ctypes.byref(how), ctypes.c_size_t(24))
     return _check(result, path)
 
@@ -197,20 +208,20 @@ def pidfd_open(pid: int) -> int:
 
 def open_tree(dirfd: int, path: str, flags: int) -> int:
     """open_tree(2): with OPEN_TREE_CLONE a detached bind mount of `path`."""
-    raw = os.fsencode(path)
+    raw = _raw(path)
     return _check(_libc.syscall(_OPEN_TREE, dirfd, _str(raw), ctypes.c_uint(flags | OPEN_TREE_CLOEXEC)), path)
 
 
 def move_mount(mount_fd: int, target_fd: int, name: str = "") -> None:
     """move_mount(2) of a detached mount onto what `target_fd` is open on, or onto `name`, no link, in it."""
     flags = MOVE_MOUNT_F_EMPTY_PATH | (0 if name else MOVE_MOUNT_T_EMPTY_PATH)
-    raw = os.fsencode(name)
+    raw = _raw(name)
     _check(_libc.syscall(_MOVE_MOUNT, mount_fd, _str(b""), target_fd, _str(raw), ctypes.c_uint(flags)))
 
 
 def fsopen(fstype: str) -> int:
     """fsopen(2): a context in which a file system is configured."""
-    return _check(_libc.syscall(_FSOPEN, _str(os.fsencode(fstype)), FSOPEN_CLOEXEC), fstype)
+    return _check(_libc.syscall(_FSOPEN, _str(_raw(fstype)), FSOPEN_CLOEXEC), fstype)
 
 
 def fsconfig(context: int, command: int, key: str | None = None, value: str | None = None) -> None:
@@ -237,7 +248,7 @@ def mount_setattr(
 ) -> None:
     """mount_setattr(2): changes the given attributes and leaves the others as they are."""
     attr = _MountAttr(set_, clear, propagation, 0)
-    raw = os.fsencode(path)
+    raw = _raw(path)
     result = _libc.syscall(
         _MOUNT_SETATTR, fd, _str(raw), ctypes.c_uint(flags), ctypes.byref(attr), ctypes.c_size_t(ctypes.sizeof(attr))
     )
@@ -249,3 +260,23 @@ def bpf(command: int, attributes: ctypes.Structure | ctypes.Array[ctypes.c_char]
     number = _BPF.get(os.uname().machine, _BPF_GENERIC)
     size = ctypes.c_uint(ctypes.sizeof(attributes))
     return _check(_libc.syscall(number, command, ctypes.byref(attributes), size))
+
+
+_IO_URING_PARAMS = 120
+"""Size of struct io_uring_params, in bytes."""
+_IORING_REGISTER_BUFFERS = 0
+
+
+class _IoVec(ctypes.Structure):
+    _fields_ = [("base", _ptr), ("length", ctypes.c_size_t)]
+
+
+def io_uring_setup(entries: int) -> int:
+    """io_uring_setup(2): a new ring, which is closed at an exec."""
+    return _check(_libc.syscall(_IO_URING_SETUP, ctypes.c_uint(entries), ctypes.create_string_buffer(_IO_URING_PARAMS)))
+
+
+def io_uring_register_buffers(ring: int, buffers: Sequence[tuple[int, int]]) -> None:
+    """io_uring_register(2) of fixed buffers, each an address and a length in bytes: pinned while the ring is there."""
+    vector = (_IoVec * len(buffers))(*(_IoVec(*buffer) for buffer in buffers))
+    _check(_libc.syscall(_IO_URING_REGISTER, ring, _IORING_REGISTER_BUFFERS, vector, ctypes.c_uint(len(buffers))))

@@ -102,7 +102,7 @@ def _bind_directory(root: int, source: str, mount: oci.Mount) -> None:
 def _mount_cgroup_v1(root: int, mount: oci.Mount, cgroup: Cgroup) -> None:
     options = parse(mount.options)
     target = mounts.open_target(root, mount.destination, directory=True)
-    sys.mount("tmpfs", f"/proc/self/fd/{target}", "tmpfs", options.flags & ~sys.MS_RDONLY, "mode=755,size=1m")
+    mounts.mount_at(target, "tmpfs", "tmpfs", options.flags & ~sys.MS_RDONLY, "mode=755,size=1m")
     os.close(target)
     place = sys.openat2(root, mount.destination, os.O_PATH)
     for name, source in cgroup.directories().items():
