@@ -267,3 +267,13 @@ def test_docker_py_asks_for_the_same(either: Engine) -> None:
 def test_annotations_are_kept(clean: Engine) -> None:
     clean.docker("create", "--name", "c1", "--annotation", "a.b=c", "busybox")
     assert clean.inspect("c1")["HostConfig"]["Annotations"] == {"a.b": "c"}
+
+
+def test_a_program_has_its_own_descriptors_alone(either: Engine) -> None:
+    """Whatever the process that makes it has open, also one that has made others before."""
+    script = "set -- /proc/self/fd/*; echo $#"  # the shell's own three, and the one that it lists them with
+    for _ in range(3):
+        assert inside(either, script=script) == inside(either, "--init", script=script) == ["4"]
+    either.docker("run", "-d", "--name", "c1", "busybox", "sleep", "60")
+    for _ in range(3):
+        assert either.docker("exec", "c1", "sh", "-c", script).stdout.split() == ["4"]

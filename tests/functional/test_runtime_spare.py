@@ -202,7 +202,8 @@ async def test_a_monitor_has_one_container_after_the_other(launcher: Launcher, t
 
 
 async def test_nothing_of_its_container_is_left_in_it(launcher: Launcher, tmp_path: Path) -> None:
-    waiting = await spare_of(launcher)
+    waiting, _, _ = await run(launcher, tmp_path / "first", "true")
+    assert await waits_again(waiting)
     made = await netns_made_by(waiting)
     before = await descriptors_of(waiting)
     monitor, exit = await launch(launcher, spawn_of(tmp_path / "c", "cat", netns="new", stdin=True))

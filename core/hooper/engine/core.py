@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from hooper.engine.networks import NetworkService
     from hooper.plugins.selection import Selector
     from hooper.runtime.client import Launcher
+
+_PATHS = 256
 
 
 @dataclass
@@ -52,8 +55,9 @@ class Core:
     """Isolation backends that were found to work."""
 
     def __post_init__(self) -> None:
-        self._data_home = self.host.data_root / "containers"
-        self._run_home = self.host.exec_root / "containers"
+        # A path keeps its text and its parts: several steps of one container's life ask for the same.
+        self._data_dirs = lru_cache(_PATHS)((self.host.data_root / "containers").__truediv__)
+        self._run_dirs = lru_cache(_PATHS)((self.host.exec_root / "containers").__truediv__)
 
     def background(self, function: Callable[..., Awaitable[object]], *arguments: object) -> None:
         """Runs something that outlives the present request; a fault of it is logged and ends nothing else."""
@@ -68,11 +72,11 @@ class Core:
 
     def data_dir(self, container_id: str) -> Path:
         """Durable files of a container: log, hosts…"""
-        return self._data_home / container_id
+        return self._data_dirs(container_id)
 
     def run_dir(self, container_id: str) -> Path:
         """Volatile files of a container: its monitor's socket, its root's mount point."""
-        return self._run_home / container_id
+        return self._run_dirs(container_id)
 
     def log_target(self, container: Container) -> LogTarget:
         """What the writer of a container's log works on."""

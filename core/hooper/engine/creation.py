@@ -104,10 +104,10 @@ class Creator:
             driver=core.storage_name,
             runtime=host.runtime,
             log_driver=log_driver,
-            log_path=str(directory / f"{container_id}-json.log") if log_driver == "json-file" else "",
-            resolv_conf_path=str(directory / "resolv.conf"),
-            hostname_path=str(directory / "hostname"),
-            hosts_path=str(directory / "hosts"),
+            log_path=f"{directory}/{container_id}-json.log" if log_driver == "json-file" else "",
+            resolv_conf_path=f"{directory}/resolv.conf",
+            hostname_path=f"{directory}/hostname",
+            hosts_path=f"{directory}/hosts",
         )
         warnings = check_config(container)
         if limited(host):

@@ -89,12 +89,12 @@ class HostMounts:
 
     def release(self, container_id: str) -> None:
         """Undoes all of a container. Harmless if it has none."""
-        directory = self._root / container_id
         self._mine.discard(container_id)
         try:
-            names = os.listdir(directory)
+            names = os.listdir(f"{self._root}/{container_id}")
         except FileNotFoundError:
             return
+        directory = self._root / container_id
         for name in sorted(names, reverse=True):
             place = directory / name
             _unmount(str(place))

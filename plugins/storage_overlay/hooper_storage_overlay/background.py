@@ -45,16 +45,16 @@ class Background:
         self._syncing = ThreadPoolExecutor(1, "overlay-sync")
         self._flush: asyncio.Task[None] | None = None
 
-    def delete(self, path: Path) -> None:
+    def delete(self, path: str) -> None:
         """Deletes a directory that nobody uses any more, some time."""
         self._deleting.submit(self._delete, path)
 
-    def _delete(self, path: Path) -> None:
+    def _delete(self, path: str) -> None:
         try:
             remove(os.fsencode(path))
         except OSError as error:
             # The next daemon tries again.
-            self._log.warning("cannot delete a snapshot", path=str(path), error=str(error))
+            self._log.warning("cannot delete a snapshot", path=path, error=str(error))
 
     def drop_damaged(self) -> None:
         """Drops what a crash of the host left without its data; with children it stays, and the log says so."""

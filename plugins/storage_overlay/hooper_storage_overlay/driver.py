@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
 
 from hooper.api.errors import InvalidArgument, SkipDriver
 from hooper.api.snapshots import Record, SnapshotTable
@@ -56,9 +55,9 @@ class OverlayDriver(StorageDriver):
         known = {str(record.id) for record in self._table}
         for name in os.listdir(self._snapshots):
             if name not in known:
-                self._throw_away(self._snapshots / name)
+                self._throw_away(f"{self._snapshots}/{name}")
         for name in os.listdir(self._trash):
-            self._background.delete(self._trash / name)
+            self._background.delete(f"{self._trash}/{name}")
 
     async def aclose(self) -> None:
         background, self._background = self._background, None
@@ -67,8 +66,8 @@ class OverlayDriver(StorageDriver):
 
     # --- where things are ----------------------------------------------------------------------------
 
-    def _directory(self, record: Record) -> Path:
-        return self._snapshots / str(record.id)
+    def _directory(self, record: Record) -> str:
+        return f"{self._snapshots}/{record.id}"
 
     def _files(self, record: Record) -> str:
         return f"{self._snapshots}/{record.id}/d"
@@ -94,12 +93,12 @@ class OverlayDriver(StorageDriver):
         record = self._table.reserve(key, kind, parent)
         directory = self._directory(record)
         try:
-            directory.mkdir(mode=0o700)
+            os.mkdir(directory, 0o700)
             if not (parent and kind is SnapshotKind.VIEW):
                 os.mkdir(self._files(record), 0o755)
                 copy_root(self._lowers(record), self._files(record))
             if parent and kind is SnapshotKind.ACTIVE:
-                (directory / "w").mkdir(mode=0o700)
+                os.mkdir(f"{directory}/w", 0o700)
             self._table.store(record)
         except BaseException:
             self._table.cancel(record)
@@ -134,14 +133,14 @@ class OverlayDriver(StorageDriver):
     async def remove(self, key: str) -> None:
         self._throw_away(self._directory(self._table.remove(key)))
 
-    def _throw_away(self, directory: Path) -> None:
+    def _throw_away(self, directory: str) -> None:
         assert self._background is not None
-        trash = self._trash / directory.name
-        if trash.exists():
+        trash = f"{self._trash}/{os.path.basename(directory)}"
+        if os.path.lexists(trash):
             # One of the same number is being deleted still.
-            trash = self._trash / f"{directory.name}-{os.urandom(4).hex()}"
+            trash += f"-{os.urandom(4).hex()}"
         try:
-            directory.rename(trash)
+            os.rename(directory, trash)
         except FileNotFoundError:
             return
         self._background.delete(trash)
