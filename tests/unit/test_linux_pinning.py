@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import subprocess
 import sys
@@ -80,7 +81,7 @@ def test_own_pages_are_ranges_without_gaps(entries: list[int]) -> None:
     found = list(pinning.own_pages(entries, 7 * PAGE))
     pages = [page for place in found for page in range(place.start // PAGE - 7, place.end // PAGE - 7)]
     assert pages == [number for number, entry in enumerate(entries) if entry == PRESENT | EXCLUSIVE]
-    assert all(one.end < other.start for one, other in zip(found, found[1:], strict=False))
+    assert all(one.end < other.start for one, other in itertools.pairwise(found))
 
 
 def test_a_fork_has_copies_of_what_is_pinned() -> None:
