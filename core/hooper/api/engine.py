@@ -183,7 +183,7 @@ class Containers(ABC):
 
     @abstractmethod
     async def logs(self, name: str, query: LogQuery) -> AsyncIterator[Sequence[LogEntry]]:
-        """Checks, then returns the batches to iterate over."""
+        """Checks, opens the log, and returns the batches to iterate over, none of them empty."""
 
     @abstractmethod
     async def top(self, name: str, ps_args: str) -> tuple[Sequence[str], Sequence[Sequence[str]]]:

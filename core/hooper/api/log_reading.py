@@ -169,11 +169,14 @@ class Reader:
     async def batches(self, running: Running) -> AsyncIterator[list[LogEntry]]:
         """See LogDriver.read."""
         try:
+            found: list[list[LogEntry]] = []
             if self._query.tail is None:
                 await anyio.to_thread.run_sync(self._open_first)
             else:
-                for batch in await anyio.to_thread.run_sync(self._tail, self._query.tail):
-                    yield batch
+                found = await anyio.to_thread.run_sync(self._tail, self._query.tail)
+            yield []
+            for batch in found:
+                yield batch
             while True:
                 more = self._query.follow and running()
                 async for batch in self._to_end():

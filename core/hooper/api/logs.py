@@ -113,7 +113,10 @@ class LogDriver(ABC):
 
     def read(self, target: LogTarget, query: LogQuery, running: Running) -> AsyncIterator[list[LogEntry]]:
         """Entries in order of writing, in batches. With `follow` it goes on until `running()` is
-        False and all is read."""
+        False and all is read.
+
+        The first batch is empty and comes when the log is open: a container that is removed from then on takes nothing
+        away from who reads its log, but for files that are rotated."""
         raise not_readable(self.name)
 
 

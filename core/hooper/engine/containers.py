@@ -212,7 +212,8 @@ class ContainerService(Containers):
             raise InvalidArgument("Bad parameters: you must choose at least one stream")
         core = self._core
         driver, target = log_targets.reading(core.log_drivers, container.log_driver, core.log_target(container))
-        return driver.read(target, query, _Runs(self.lifecycle, container))
+        batches = driver.read(target, query, _Runs(self.lifecycle, container))
+        return _opened(await anext(batches, []), batches)
 
     async def top(self, name: str, ps_args: str) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
         live = self.lifecycle.running(self._store.get(name))
@@ -372,6 +373,17 @@ class Sandboxes:
         if live := self._lifecycle.live.get(container_id):
             for name in (_FIRST_PORTS, _PORTS):
                 await live.monitor.unhold(name)
+
+
+async def _opened(
+    first: Sequence[LogEntry], others: AsyncIterator[Sequence[LogEntry]]
+) -> AsyncIterator[Sequence[LogEntry]]:
+    """All batches that are not empty."""
+    if first:
+        yield first
+    async for batch in others:
+        if batch:
+            yield batch
 
 
 class _Runs(Running):

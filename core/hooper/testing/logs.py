@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -216,6 +217,18 @@ class LogConformance:
             found = await self.read(readable, target, LogQuery(follow=True, tail=tail), steps)
             entries = [entry.data for entry in found]
         assert entries == [*before, b"three\n", b"four\n", b"five\n"]
+
+    @pytest.mark.parametrize("tail", [None, 5])
+    async def test_a_log_that_is_removed_is_read_to_its_end(
+        self, readable: LogDriver, target: LogTarget, tail: int | None
+    ) -> None:
+        self.write(readable, target, ("stdout", b"one\n"), ("stderr", b"two\n"))
+        batches = readable.read(target, LogQuery(follow=True, tail=tail), Steps())
+        with anyio.fail_after(PATIENCE_S):
+            assert await anext(batches) == []
+            shutil.rmtree(target.directory)
+            entries = [entry.data async for batch in batches for entry in batch]
+        assert entries == [b"one\n", b"two\n"]
 
     async def test_attributes_are_told_only_when_asked_for(self, readable: LogDriver, tmp_path: Path) -> None:
         target = self.target_of(tmp_path, {"label": "value"})

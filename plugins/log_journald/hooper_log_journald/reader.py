@@ -36,6 +36,7 @@ class Reader:
     async def batches(self, running: Running) -> AsyncIterator[list[LogEntry]]:
         """See LogDriver.read."""
         await self._sync()
+        yield []
         if self._query.follow and running():
             async for batch in self._follow(running):
                 yield batch
