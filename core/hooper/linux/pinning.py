@@ -4,7 +4,7 @@ After a fork(2) both processes have the same pages, and the first write to each 
 copy the page, the other has to be given it back. Pages that a device could be writing to, which are said to be pinned,
 are an exception: the kernel copies them while it forks, because the device must go on to see the page of the parent
 (since Linux 5.10; mm/memory.c, copy_present_page). For pages that both processes will write to anyway that is cheaper:
-0.7 microseconds instead of the 5 that the two faults take.
+about one microsecond instead of the five that the two faults take.
 
 What pins them is a ring of io_uring(7) that they are registered with; nothing is ever read or written by it.
 """
