@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 from hooper.api import oci
 from hooper.api.errors import Conflict, Internal
 from hooper.api.isolation import IsolationBackend, Process
-from hooper.linux import capabilities
+from hooper.linux import capabilities, syscalls
 from hooper.linux.cgroups import open_cgroup
 from hooper.linux.host import host_info
 from hooper.testing.isolation import in_monitor
@@ -121,6 +123,11 @@ def test_start_without_create(sample: Sample) -> None:
 
 @in_monitor
 def test_ignored_signals_are_default_in_the_program(sample: Sample) -> None:
+    ignore = (1).to_bytes(8, sys.byteorder).ljust(64, b"\0")
+    for number in (32, 33):  # the C library's own: as a process has them that it has spawned
+        ctypes.CDLL(None).syscall(syscalls._RT_SIGACTION, number, ctypes.c_char_p(ignore), None, ctypes.c_size_t(8))
+    with open("/proc/self/status") as file:
+        assert int(file.read().split("SigIgn:")[1].split()[0], 16) >> 31 == 3
     found = sample.run("grep", "-E", "Sig(Ign|Blk)", "/proc/self/status")
     assert found.stdout.split()[1::2] == ["0000000000000000"] * 2
 

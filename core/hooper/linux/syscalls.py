@@ -94,6 +94,8 @@ _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 428, 429, 430, 431, 432
 _PIDFD_OPEN, _CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 434, 436, 437, 442
 _BPF = {"x86_64": 321, "i686": 357, "armv7l": 386, "s390x": 351, "ppc64le": 361}
 _BPF_GENERIC = 280
+_RT_SIGACTIONS = {"x86_64": 13, "i686": 174, "armv7l": 174, "s390x": 174, "ppc64le": 173}
+_RT_SIGACTION = _RT_SIGACTIONS.get(os.uname().machine, 134)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _int, _ulong, _str, _ptr = ctypes.c_int, ctypes.c_ulong, ctypes.c_char_p, ctypes.c_void_p
@@ -165,10 +167,17 @@ def setdomainname(name: str) -> None:
     _check(_libc.setdomainname(raw, len(raw)))
 
 
+_INTERNAL_SIGNALS = (32, 33)
+"""Of the C library, which refuses to touch them; but where it has spawned this process they may be ignored."""
+
+
 def default_signals() -> None:
     """Gives every signal its default action, past Python's own book-keeping: for use just before an exec."""
     for number in range(1, 65):
         _libc.signal(number, None)
+    action = bytes(64)  # more than any struct sigaction
+    for number in _INTERNAL_SIGNALS:
+        _libc.syscall(_RT_SIGACTION, number, _str(action), None, ctypes.c_size_t(8))
 
 
 _CapHeader, _CapData = ctypes.c_uint32 * 2, ctypes.c_uint32 * 6
