@@ -306,6 +306,21 @@ async def test_an_idle_driver_leaves_nothing_and_starts_again(host: Namespace, t
     await first.aclose()
 
 
+async def test_links_that_the_kernel_removes_late_are_waited_for(host: Namespace, tmp_path: Path) -> None:
+    links = host.links()
+    harness = Harness(await opened(tmp_path), host)
+    network = await harness.network()
+    endpoint, inside, _ = await harness.join(network)
+    await harness.driver.leave(network, endpoint, None)
+    assert naming.veth(endpoint) in host.links()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(harness.driver.aclose)
+        await anyio.sleep(0.3)
+        inside.close()
+    assert host.links() == links
+    assert tables() == {}
+
+
 async def test_an_emptied_packet_filter_is_filled_again(harness: Harness) -> None:
     network = await harness.network()
     _, inside, _ = await harness.join(network, [PortBinding("tcp", 8000, "", 18080)])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import time
+from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from socket import IPPROTO_UDP
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from hooper_net_bridge.relays import Relays
 
 _STATE = "bridge/"
+_DISMANTLING_S = 2.0
+"""How long the kernel may take to remove the links of namespaces that have ended."""
+_LEFT = 1024
 
 
 class BridgeDriver(NetworkDriver):
@@ -40,6 +45,8 @@ class BridgeDriver(NetworkDriver):
         self._links: Links | None = None
         self._filter: Filter | None = None
         self._forwarding = False
+        self._left: deque[str] = deque(maxlen=_LEFT)
+        """The last links that were left to the kernel to remove."""
         self.default_pools, self.default_ipv6 = default_pools(self._config), self._config.ipv6
 
     async def probe(self) -> None:
@@ -74,12 +81,21 @@ class BridgeDriver(NetworkDriver):
     def _tidy(self, links: Links, rules: Filter) -> None:
         bridges = [key.removeprefix(_STATE) for key, _ in self.context.state.items(_STATE)]
         try:
-            if links.are_idle(bridges):
+            if self._is_idle(links, bridges):
                 for bridge in bridges:
                     links.delete(bridge)
                 rules.delete()
         except OSError as error:
             self.context.log.warning("cannot remove idle bridges", bridges=bridges, error=str(error))
+
+    def _is_idle(self, links: Links, bridges: Sequence[str]) -> bool:
+        """No link is on the bridges. Those that were left to the kernel get a moment to go."""
+        deadline = time.monotonic() + _DISMANTLING_S
+        while found := links.on(bridges):
+            if not found <= set(self._left) or time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        return True
 
     @property
     def _parts(self) -> tuple[Links, Filter]:
@@ -227,6 +243,8 @@ class BridgeDriver(NetworkDriver):
     async def leave(self, network: Network, endpoint: Endpoint, sandbox: Sandbox | None) -> None:
         """The veth pair of a sandbox that is gone or about to go is left to the kernel, which removes it
         with the namespace: to delete one takes an RCU grace period."""
+        if sandbox is None:
+            self._left.append(naming.veth(endpoint))
         if sandbox is not None or endpoint.ports:
             await anyio.to_thread.run_sync(self._leave, network, endpoint, sandbox is not None)
 

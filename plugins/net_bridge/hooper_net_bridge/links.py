@@ -101,11 +101,11 @@ class Links:
             self._bridges[bridge] = link.index
         return self._bridges[bridge]
 
-    def are_idle(self, bridges: Collection[str]) -> bool:
-        """No link is on any of these bridges."""
+    def on(self, bridges: Collection[str]) -> set[str]:
+        """The names of all links that are on one of these bridges."""
         found = route.links(self._socket)
         indices = {link.index for link in found if link.name in bridges}
-        return not any(link.master in indices for link in found)
+        return {link.name for link in found if link.master in indices}
 
     def remove_strangers(self, bridge: str, known: Collection[str]) -> list[str]:
         """Deletes our veths on the bridge that are not `known`; returns their names."""
