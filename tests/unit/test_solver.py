@@ -238,9 +238,18 @@ async def test_a_step_that_nobody_waits_for_is_cancelled():
     work = Work()
     work.gates["a"] = anyio.Event()
     async with anyio.create_task_group() as tasks:
-        engine = Engine(tasks)
-        with anyio.move_on_after(0.05):
-            await engine.solver(work, Report()).solve(chain("a"))
+        engine, scope, ended = Engine(tasks), anyio.CancelScope(), anyio.Event()
+
+        async def build():
+            with scope:
+                await engine.solver(work, Report()).solve(chain("a"))
+            ended.set()
+
+        tasks.start_soon(build)
+        while "a" not in work.running:
+            await anyio.sleep(0)
+        scope.cancel()
+        await ended.wait()
         assert work.cancelled == ["a"] and not work.running
 
 
