@@ -127,7 +127,7 @@ def _raw(text: str) -> bytes:
 
 
 def _encode(text: str | None) -> bytes | None:
-    return None if text is None else text.encode(_ENCODING, _ERRORS)
+    return None if text is None else _raw(text)
 
 
 def unshare(flags: int) -> None:
