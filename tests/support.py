@@ -165,6 +165,12 @@ def hooper(directory: Path, config: str = "", arguments: list[str] | None = None
     engine.start()
     try:
         yield engine
+    except BaseException:
+        # Its containers would outlive it, and be in the way of the next run.
+        with contextlib.suppress(OSError):
+            engine.clear()
+        raise
+    else:
         engine.clear()
     finally:
         engine.stop()
@@ -218,7 +224,8 @@ def _listens(port: int) -> bool:
 def dockerd(directory: Path) -> Iterator[Engine]:
     """A real dockerd with a bridge and roots of its own."""
     bridge = f"hpt{os.getpid() % 100000}"
-    subnet = f"10.{200 + os.getpid() % 50}.{os.getpid() % 250}.1/24"
+    # Apart from those that tests name.
+    subnet = f"10.{70 + os.getpid() % 20}.{os.getpid() % 250}.1/24"
     run("ip", "link", "add", bridge, "type", "bridge")
     run("ip", "address", "add", subnet, "dev", bridge)
     run("ip", "link", "set", bridge, "up")
