@@ -52,6 +52,8 @@ class Outline(msgspec.Struct):
     """As in the spec."""
     namespaces: dict[str, str] = {}
     """Those of the spec that a process is born into, `pid` and `user`: their path, or "" for a new one."""
+    draft: bytes = b""
+    """What `outline` has prepared for `attempt`, in the backend's own form; empty for nothing."""
 
 
 class Gate(Protocol):
@@ -68,6 +70,34 @@ class Gate(Protocol):
 
     def fail(self, error: HooperError) -> None:
         """Tells why the program is not executed; the process is to end then with the error's exit code."""
+
+
+GATE_READY = b"ready"
+"""What the process of an `Attempt` sends on its gate when all is made; then it waits for a message."""
+
+
+class Attempt(Protocol):
+    """A container that is being made by a process of its own, which `IsolationBackend.attempt` has begun.
+
+    The process speaks with the monitor through its gate: it sends GATE_READY, waits for a message, and executes the
+    program, which closes the gate. It ends without having done so if anything goes wrong, or the gate is closed.
+    """
+
+    @property
+    def pid(self) -> int:
+        """The container's first process. The monitor waits for it."""
+
+    def complete(self) -> None:
+        """Called between GATE_READY and the message: what had to be known of the container that was made.
+
+        Any error means that the attempt has failed; the process is ended.
+        """
+
+    def succeeded(self) -> bool:
+        """Asked once the gate is closed: whether the program was executed."""
+
+    def close(self) -> None:
+        """Gives back what the attempt took of the monitor; the process has ended or executed its program."""
 
 
 class Stdio(msgspec.Struct):
@@ -128,6 +158,22 @@ class IsolationBackend(ABC):
 
     def preload(self, host: HostInfo) -> None:
         """Runs once in the launcher: imports and computes what `create` and `exec` will need."""
+
+    def outline(self, bundle: Bundle) -> Outline:
+        """Runs in the daemon, on a bundle that has no `netns` yet. A backend that has a quick way to make such a
+        container prepares its `draft`."""
+        linux = bundle.spec.linux
+        born = {each.type: each.path for each in linux.namespaces if each.type in ("pid", "user")}
+        return Outline(bundle.id, linux.cgroups_path, born)
+
+    def attempt(self, outline: Outline, stdio: Stdio, netns: int | None, gate: int) -> Attempt | None:
+        """Begins to make the container the quick way, from the outline alone; `gate` is the process's end of it.
+
+        None, the default: there is none for such a container, on this host, or just now. An attempt that fails, for
+        whatever reason, tells nobody why: the monitor ends its process, and makes the container with `fork`, or
+        `create`, which meets the same reason, or finds a way. It leaves behind nothing that would stand in theirs.
+        """
+        return None
 
     def fork(self, outline: Outline) -> int | None:
         """Forks the first process of a container that is to make itself: as os.fork(), the pid, and 0 in the process.

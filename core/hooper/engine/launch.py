@@ -12,7 +12,7 @@ import anyio
 
 from hooper.api import oci
 from hooper.api.errors import Conflict
-from hooper.api.isolation import Bundle, Outline
+from hooper.api.isolation import Bundle
 from hooper.api.model import Container
 from hooper.api.network import Endpoint, SandboxMode
 from hooper.api.storage import Mount
@@ -150,11 +150,12 @@ class Starter:
         logged = container.log_driver not in ("", "none")
         container.apparmor_profile = spec.apparmor_profile(container.host_config)
         bundle = await self.bundle(container, endpoints, live, "host" if netns == "host" else "", rootfs)
+        _, backend = await core.selector.choose_isolation(container.runtime)
         spawn = Spawn(
             container_id=container.id,
             directory=str(bundle.directory),
             bundle=wire.pack(bundle),
-            outline=_outline(bundle),
+            outline=backend.outline(bundle),
             backend=container.runtime,
             netns=netns,
             log_driver=container.log_driver,
@@ -285,12 +286,6 @@ def _new_netns(container: Container, endpoints: Sequence[Endpoint]) -> NewNetns:
     asked = {key: value for key, value in (container.host_config.sysctls or {}).items() if key.startswith("net.")}
     with_ipv6 = any(endpoint.address6 for endpoint in endpoints)
     return NewNetns(disable_ipv6=not with_ipv6, sysctls=_UNPRIVILEGED | asked)
-
-
-def _outline(bundle: Bundle) -> Outline:
-    linux = bundle.spec.linux
-    born = {namespace.type: namespace.path for namespace in linux.namespaces if namespace.type in ("pid", "user")}
-    return Outline(bundle.id, linux.cgroups_path, born)
 
 
 def _names(container: Container, endpoint: Endpoint) -> str:

@@ -87,6 +87,18 @@ class Cgroup(ABC):
         """Makes as much of it as `fork` needs, for a container that is to `create` it itself."""
         return
 
+    @abstractmethod
+    def planned(self, resources: oci.Resources | None) -> dict[str, str]:
+        """What `directories` will say once `create` has made it."""
+
+    @abstractmethod
+    def entrances(self, resources: oci.Resources | None) -> list[str]:
+        """Files that a process writes "0" to in order to `enter` what `create` has made, if it was not born there."""
+
+    def birthplace(self) -> int | None:
+        """A descriptor of the existing cgroup for clone3(2) to make a process in; None where that cannot be."""
+        return None
+
     def fork(self) -> int:
         """fork(2). Where the kernel can make the child in this cgroup, which exists, `inside` is set there."""
         return os.fork()

@@ -62,6 +62,18 @@ class LegacyCgroup(Cgroup):
                 make_directory(self._place(name))
         self._made = list(dict.fromkeys(layout().v1[name] for name in controllers))
 
+    def planned(self, resources: oci.Resources | None) -> dict[str, str]:
+        points = dict.fromkeys(layout().v1[name] for name in self._controllers(resources))
+        return {os.path.basename(point): point + self.path for point in points}
+
+    def entrances(self, resources: oci.Resources | None) -> list[str]:
+        points = dict.fromkeys(layout().v1[name] for name in self._controllers(resources))
+        return [self._entrance(point) for point in points]
+
+    def _entrance(self, point: str) -> str:
+        # A thread that moves itself takes no lock; anything else waits for an RCU grace period, some 8 ms.
+        return f"{point}{self.path}/{'tasks' if point != layout().v1.get('unified') else 'cgroup.procs'}"
+
     def create_parents(self) -> None:
         for name in self._controllers(None):
             make_directory(os.path.dirname(self._place(name)))
@@ -70,10 +82,8 @@ class LegacyCgroup(Cgroup):
         if self.inside:
             return
         for point in self._points():
-            # A thread that moves itself takes no lock; anything else waits for an RCU grace period, some 8 ms.
-            file = "tasks" if point != layout().v1.get("unified") else "cgroup.procs"
             try:
-                write(f"{point}{self.path}/{file}", "0")
+                write(self._entrance(point), "0")
             except FileNotFoundError:
                 continue
         self.inside = True

@@ -72,6 +72,15 @@ class UnifiedCgroup(Cgroup):
             write(f"{self._entrance()}/cgroup.procs", "0")
             self.inside = True
 
+    def planned(self, resources: oci.Resources | None) -> dict[str, str]:
+        return {"": self._place}
+
+    def entrances(self, resources: oci.Resources | None) -> list[str]:
+        return []
+
+    def birthplace(self) -> int | None:
+        return os.open(self._entrance(), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
     def fork(self) -> int:
         fd = os.open(self._entrance(), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

@@ -14,7 +14,7 @@ from hooper.api.errors import Unsupported
 from hooper.linux import syscalls as sys
 from hooper.linux.mount_options import attributes
 
-_PAGE = 4000
+ONE_MOUNT = 4000
 """Bytes of option text that are sure to fit, the kernel's terminator and "overlay" included."""
 
 
@@ -24,7 +24,7 @@ def mount_overlay(target: str, flags: int, options: Sequence[str]) -> None:
     Unsupported if an old kernel cannot take that many layers.
     """
     text = ",".join(options)
-    if len(os.fsencode(text)) <= _PAGE:
+    if len(os.fsencode(text)) <= ONE_MOUNT:
         sys.mount("overlay", target, "overlay", flags, text)
         return
     try:
@@ -84,7 +84,7 @@ def _mount_relative(target: str, flags: int, options: Sequence[str]) -> None:
     names = [os.path.relpath(lower, base).replace("\\", "\\\\").replace(":", "\\:") for lower in lowers]
     words = [f"lowerdir={':'.join(names)}" if o.startswith("lowerdir=") else o for o in options]
     text = ",".join(words)
-    if len(os.fsencode(text)) > _PAGE:
+    if len(os.fsencode(text)) > ONE_MOUNT:
         raise Unsupported(
             f"an overlay of {len(lowers)} layers",
             f"their names take {len(text)} bytes and this kernel reads one page",

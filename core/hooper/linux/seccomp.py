@@ -16,7 +16,7 @@ from hooper.api.errors import Internal, InvalidArgument, Unsupported
 from hooper.linux import bpf
 from hooper.linux import syscalls as sys
 
-_MODE_FILTER = 2
+MODE_FILTER = 2
 _ACTIONS = {
     "SCMP_ACT_KILL": 0x00000000,
     "SCMP_ACT_KILL_THREAD": 0x00000000,
@@ -48,16 +48,16 @@ class Filter:
     def __init__(self, program: bytes) -> None:
         """`program` is `struct sock_filter`s."""
         self.program = program
+        self.length = len(program) // bpf.SIZE
+        """In instructions."""
         self._code = ctypes.create_string_buffer(program, len(program))
         # struct sock_fprog
-        self._head = ctypes.create_string_buffer(
-            struct.pack("@HP", len(program) // bpf.SIZE, ctypes.addressof(self._code))
-        )
+        self._head = ctypes.create_string_buffer(struct.pack("@HP", self.length, ctypes.addressof(self._code)))
         self._address = ctypes.addressof(self._head)
 
     def install(self) -> None:
         """Puts the calling process under the filter. It needs no_new_privs or CAP_SYS_ADMIN."""
-        sys.prctl(sys.PR_SET_SECCOMP, _MODE_FILTER, self._address)
+        sys.prctl(sys.PR_SET_SECCOMP, MODE_FILTER, self._address)
 
 
 _compiled: dict[bytes, Filter] = {}

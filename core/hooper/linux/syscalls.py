@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
 import sys
 from collections.abc import Sequence
 
@@ -180,17 +181,22 @@ def default_signals() -> None:
         _libc.syscall(_RT_SIGACTION, number, _str(action), None, ctypes.c_size_t(8))
 
 
-_CapHeader, _CapData = ctypes.c_uint32 * 2, ctypes.c_uint32 * 6
+_CAP_HEADER, _CAP_SETS = struct.Struct("@Ii"), struct.Struct("@6I")
+
+
+def capability_sets(effective: int, permitted: int, inheritable: int) -> tuple[bytes, bytes]:
+    """What capset(2) takes to set the calling thread's: the header, and the three bit sets."""
+    low = 0xFFFFFFFF
+    sets = _CAP_SETS.pack(
+        effective & low, permitted & low, inheritable & low, effective >> 32, permitted >> 32, inheritable >> 32
+    )
+    return _CAP_HEADER.pack(0x20080522, 0), sets
 
 
 def capset(effective: int, permitted: int, inheritable: int) -> None:
     """capset(2) of the calling thread; the arguments are bit sets."""
-    header = _CapHeader(0x20080522, 0)
-    low = 0xFFFFFFFF
-    data = _CapData(
-        effective & low, permitted & low, inheritable & low, effective >> 32, permitted >> 32, inheritable >> 32
-    )
-    _check(_libc.capset(ctypes.byref(header), ctypes.byref(data)))
+    header, sets = capability_sets(effective, permitted, inheritable)
+    _check(_libc.capset(_str(header), _str(sets)))
 
 
 def close_range(first: int, last: int = 0x7FFFFFFF, flags: int = 0) -> None:

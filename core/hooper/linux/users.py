@@ -7,7 +7,8 @@ author liked: lines that are not well-formed are passed over.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from hooper.api.errors import StartFailed
@@ -15,6 +16,9 @@ from hooper.linux.syscalls import openat2
 
 _MAX_ID = (1 << 31) - 1
 _MAX_FILE = 4 << 20
+
+Read = Callable[[str], str]
+"""The content of a file of the container, by its path."""
 
 
 class Identity(NamedTuple):
@@ -47,16 +51,21 @@ def resolve(root: int, user: str, groups: Sequence[str] = ()) -> Identity:
     An empty user is root. A number needs no entry; StartFailed says in Docker's words that a name has none.
     Groups that list the user count, unless a group was given. `groups` are more of them, names or numbers.
     """
-    found = _resolve(root, user)
-    more = [_group_id(root, group) for group in groups]
+    return resolve_with(partial(_read, root), user, groups)
+
+
+def resolve_with(read: Read, user: str, groups: Sequence[str] = ()) -> Identity:
+    """As `resolve`, with what `read` says is in /etc/passwd and /etc/group; nothing, if they are not there."""
+    found = _resolve(read, user)
+    more = [_group_id(read, group) for group in groups]
     return found._replace(groups=tuple(dict.fromkeys([found.gid, *found.groups, *more])))
 
 
-def _resolve(root: int, user: str) -> Identity:
+def _resolve(read: Read, user: str) -> Identity:
     name, _, group = user.partition(":")
     name = name or "0"
     number = _number(name)
-    entries = _passwd(_read(root, "/etc/passwd"))
+    entries = _passwd(read("/etc/passwd"))
     found = next((e for e in entries if (e.uid == number if number is not None else e.name == name)), None)
     if found is None and number is None:
         raise StartFailed(
@@ -67,17 +76,17 @@ def _resolve(root: int, user: str) -> Identity:
     uid = found.uid if found else _in_range(number)
     gid, home = (found.gid, found.home) if found else (0, "/")
     if group:
-        return Identity(uid, _group_id(root, group), (), home)
-    listed = _groups(_read(root, "/etc/group")) if found else iter(())
+        return Identity(uid, _group_id(read, group), (), home)
+    listed = _groups(read("/etc/group")) if found else iter(())
     extra = tuple(entry.gid for entry in listed if found and found.name in entry.members)
     return Identity(uid, gid, extra, home)
 
 
-def _group_id(root: int, group: str) -> int:
+def _group_id(read: Read, group: str) -> int:
     number = _number(group)
     if number is not None:
         return _in_range(number)
-    for entry in _groups(_read(root, "/etc/group")):
+    for entry in _groups(read("/etc/group")):
         if entry.name == group:
             return entry.gid
     raise StartFailed(

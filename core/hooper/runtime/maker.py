@@ -1,12 +1,13 @@
 """The making of a container, in a process that its monitor forks.
 
 Where the backend can, that is the container's first process itself: it makes everything and then executes the
-program. Otherwise it is a maker, which ends when the program runs; the container's first process is its child until
-then, and afterwards, the monitor being a subreaper, the monitor's.
+program, either by an attempt, which is the quick way, or because it was forked, and can do anything. Otherwise it is
+a maker, which ends when the program runs; the container's first process is its child until then, and afterwards, the
+monitor being a subreaper, the monitor's.
 
-Either way it is not the monitor: whatever a backend touches while it makes a container is memory that a monitor would
-keep for the container's whole life. A page that the monitor writes to while this process has not executed its program
-is copied, so the monitor has got its own things ready before.
+Whoever is forked is not the monitor: whatever a backend touches while it makes a container is memory that a monitor
+would keep for the container's whole life. A page that the monitor writes to while this process has not executed its
+program is copied, so the monitor has got its own things ready before.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import signal
 import socket
 
 from hooper.api.errors import HooperError, to_wire
-from hooper.api.isolation import Bundle, IsolationBackend, Stdio
+from hooper.api.isolation import Attempt, Bundle, IsolationBackend, Stdio
 from hooper.runtime import protocol as p
 from hooper.runtime import sandbox, wire
 
@@ -35,21 +36,44 @@ def unpacked(spawn: p.Spawn, netns: int | None) -> Bundle:
 class Making:
     """The monitor's side of it. Made, then `begin`."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, spawn: p.Spawn, backend: IsolationBackend, stdio: Stdio, netns: int | None, daemon: socket.socket
+    ) -> None:
+        """`netns` is the network namespace to use, if there is one already."""
+        self._spawn, self._backend, self._stdio, self._netns, self._daemon = spawn, backend, stdio, netns, daemon
         self._channel, self._theirs = wire.pair()
+        self._attempt: Attempt | None = None
         self.pid = 0
         self._within = False
         self._allowed = False
+        self.ready = False
+        """All is made, and waits to be allowed to run the program."""
+        self.failed = False
+        """An attempt has failed: `begin_again` is to be called."""
         self.reaped = False
         """To be set by who has waited for `pid`, which may be another process's then."""
 
     def fileno(self) -> int:
         return self._channel.fileno()
 
-    def begin(
-        self, spawn: p.Spawn, backend: IsolationBackend, stdio: Stdio, netns: int | None, daemon: socket.socket
-    ) -> None:
-        """Begins to make the container; `netns` is the one to use, if there is one already."""
+    @property
+    def attempting(self) -> bool:
+        """Whether it works is not known yet: `receive` tells of nothing before."""
+        return self._attempt is not None
+
+    def begin(self) -> None:
+        """Begins to make the container."""
+        if self._netns is not None or self._spawn.netns == "host":
+            gate = self._theirs.fileno()
+            self._attempt = self._backend.attempt(self._spawn.outline, self._stdio, self._netns, gate)
+        if self._attempt is None:
+            self._fork()
+            return
+        self._within, self.pid = True, self._attempt.pid
+        self._theirs.close()
+
+    def _fork(self) -> None:
+        spawn, backend = self._spawn, self._backend
         pid = backend.fork(spawn.outline)
         self._within = pid is not None
         if pid is None:
@@ -63,25 +87,61 @@ class Making:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         try:
-            (_become if self._within else _make)(spawn, backend, stdio, netns, daemon, self._theirs)
+            live = _become if self._within else _make
+            live(spawn, backend, self._stdio, self._netns, self._daemon, self._theirs)
         finally:
             os._exit(1)
 
-    def receive(self) -> tuple[p.Message | None, list[int]]:
-        """What comes next of Sandbox, Created, Started and Failed; None if the process died without a word."""
+    def receive(self) -> tuple[p.Message | None, list[int]] | None:
+        """What comes next of Sandbox, Created, Started and Failed, with no message if the process died without a word.
+
+        None: there is nothing to tell yet.
+        """
         received = wire.receive(self._channel)
+        if self._attempt is not None:
+            return self._heard(self._attempt, received)
         if received is None:
             started = self._within and self._allowed
             return (p.Started(id=0, pid=self.pid, time_ns=0) if started else None), []
         data, fds = received
         message: p.Message = _told.decode(data)
-        if self._within and isinstance(message, p.Created):
-            # It is the first in its pid namespace and does not know how others call it.
-            message.pid = self.pid
+        if isinstance(message, p.Created):
+            self.ready = True
+            if self._within:
+                # It is the first in its pid namespace and does not know how others call it.
+                message.pid = self.pid
         return message, fds
 
+    def _heard(
+        self, attempt: Attempt, received: tuple[bytes, list[int]] | None
+    ) -> tuple[p.Message | None, list[int]] | None:
+        if received is not None:
+            self.ready = True
+            return None
+        if self._allowed and attempt.succeeded():
+            attempt.close()
+            self._attempt = None
+            return p.Started(id=0, pid=self.pid, time_ns=0), []
+        self.ready, self.failed = False, True
+        return None
+
+    def begin_again(self) -> None:
+        """After an attempt that has failed: makes the container the other way. `fileno` is another one from now on."""
+        self.break_off(0)
+        self._channel, self._theirs = wire.pair()
+        self._allowed = self.reaped = self.failed = False
+        self._fork()
+
     def allow(self) -> None:
-        """Lets the program run, which is told as Started."""
+        """Lets the program run, which is told as Started. Harmless twice."""
+        if self._allowed:
+            return
+        try:
+            if self._attempt is not None:
+                self._attempt.complete()
+        except Exception:
+            self._channel.shutdown(socket.SHUT_RDWR)  # so it has failed, as who receives will hear
+            return
         self._allowed = True
         try:
             self._channel.send(b"go")
@@ -103,6 +163,9 @@ class Making:
         if not self.reaped and self.pid:
             self.reaped = True
             _end(self.pid, kill=self._within)
+        if self._attempt is not None:
+            self._attempt.close()
+            self._attempt = None
         if first and first != self.pid:
             _end(first, kill=True)
 

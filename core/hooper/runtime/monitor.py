@@ -104,8 +104,8 @@ class Monitor:
     ) -> None:
         self.loop = Loop(self.note)
         self._spawn, self._backend, self._netns = spawn, backend, netns
-        self._making = Making()
         self._ends = Ends.open(tty=spawn.tty, stdin=spawn.stdin)
+        self._making = Making(spawn, backend, self._ends.theirs, netns, channel)
         self._unpacked: Bundle | None = None
         self._waiting = waiting
         """Connections to attach once there is something to attach them to."""
@@ -152,44 +152,63 @@ class Monitor:
         """Gets ready for the container, and begins to make it; False if that went wrong."""
         try:
             self.loop.watch_children(self._reap)
-            self.loop.watch(self._making.fileno(), READ, self._made)
+            self._watch_making()
             self._add_daemon(self._spawner)
             self._open_log(log_drivers)
             self._listen()
-            self._making.begin(self._spawn, self._backend, self._ends.theirs, self._netns, self._spawner)
+            self._making.begin()
         except Exception as error:
             self._fail(to_wire(error))
             return False
         return True
 
+    def _watch_making(self) -> None:
+        self.loop.watch(self._making.fileno(), READ, self._made)
+
     def _made(self, _: int) -> None:
         """The process that makes the container has something to say."""
-        message, fds = self._making.receive()
+        heard = self._making.receive()
+        if heard is None:
+            self._is_made()
+            return
+        message, fds = heard
         if isinstance(message, p.Sandbox):
             self._netns = fds[0]
         elif isinstance(message, p.Created):
-            self._created(message, fds)
+            self._exists(message.pid, fds[0] if fds else None)
+            self._is_made()
         else:
             self.loop.unwatch(self._making.fileno())
             self._making.close()
             if isinstance(message, p.Started):
-                self._started_ns = time.time_ns()
-                pid = self._container.process.pid
-                self._send(self._spawner, p.Started(id=self._start_id, pid=pid, time_ns=self._started_ns))
+                self._runs()
             elif isinstance(message, p.Failed):
                 self._fail(message.error)
             elif self._start_id or not self._container.process.pid:
                 self._fail(to_wire(Internal("the making of the container broke off", "its process died")))
 
-    def _created(self, message: p.Created, fds: list[int]) -> None:
-        process = Process(pid=message.pid, console=fds[0] if fds else None)
-        self._container.made(process, self._spawn.console_size)
-        for request in self._spawn.attached:
-            self._attach(request, self._waiting)
-        if self._start_id:
+    def _is_made(self) -> None:
+        """It waits for the word to start, or, an attempt having failed, is being made once more."""
+        if self._making.failed:
+            self.loop.unwatch(self._making.fileno())
+            self._making.begin_again()
+            self._watch_making()
+        elif self._start_id:
             self._making.allow()
         else:
-            self._send(self._spawner, message)
+            self._send(self._spawner, p.Created(pid=self._container.process.pid or self._making.pid))
+
+    def _runs(self) -> None:
+        if not self._container.process.pid:
+            self._exists(self._making.pid, None)
+        self._started_ns = time.time_ns()
+        pid = self._container.process.pid
+        self._send(self._spawner, p.Started(id=self._start_id, pid=pid, time_ns=self._started_ns))
+
+    def _exists(self, pid: int, console: int | None) -> None:
+        self._container.made(Process(pid=pid, console=console), self._spawn.console_size)
+        for request in self._spawn.attached:
+            self._attach(request, self._waiting)
 
     def _fail(self, error: dict[str, str | int]) -> None:
         """The container could not be made, or its program not be executed."""
@@ -310,7 +329,7 @@ class Monitor:
         self._start_id = request.id
         self._held[""] = list(fds)
         fds.clear()
-        if self._container.process.pid:
+        if self._making.ready:
             self._making.allow()
 
     def _give_up(self, _: p.Abort, __: list[int]) -> None:
@@ -432,12 +451,20 @@ class Monitor:
             if pid == 0:
                 return
             if pid == self._making.pid:
-                self._making.reaped = True
+                self._making_ended(by_pid)
             owned = by_pid.get(pid)
             if owned is self._container and self._start_id:
                 self._hear_out()
             if owned is not None and not owned.over:
                 owned.exited(status)
+
+    def _making_ended(self, by_pid: dict[int, Owned]) -> None:
+        """Whether it has come to run the program shows now, if it had not been heard yet."""
+        self._making.reaped = True
+        while self._making.attempting:
+            self._made(0)
+        if self._container.running:
+            by_pid[self._container.process.pid] = self._container
 
     def _hear_out(self) -> None:
         """The container's end must not be told before its start: takes what was said about that."""

@@ -1,9 +1,14 @@
-"""Lets the conformance suite try a backend whose containers make themselves (`IsolationBackend.fork`).
+"""Lets the conformance suite try a backend whose containers make themselves (`IsolationBackend.fork`, `attempt`).
 
 class TestMineWithin(IsolationConformance):
     @pytest.fixture
     def backend(self):
         return MadeWithin(MyBackend("mine", None))
+
+class TestMineAttempted(IsolationConformance):
+    @pytest.fixture
+    def backend(self):
+        return Attempted(MyBackend("mine", None))
 """
 
 from __future__ import annotations
@@ -17,7 +22,8 @@ import msgspec
 
 from hooper.api import oci
 from hooper.api.errors import HooperError, Internal, from_wire, to_wire
-from hooper.api.isolation import Bundle, IsolationBackend, Outline, Process, Stats, Stdio
+from hooper.api.isolation import GATE_READY, Attempt, Bundle, IsolationBackend, Process, Stats, Stdio
+from hooper.linux import syscalls
 
 _READY, _FAILED = b"r", b"f"
 _errors = msgspec.msgpack.Decoder(dict[str, str | int])
@@ -55,9 +61,7 @@ class MadeWithin(IsolationBackend):
 
     def create(self, bundle: Bundle, stdio: Stdio) -> Process:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        linux = bundle.spec.linux
-        born = {each.type: each.path for each in linux.namespaces if each.type in ("pid", "user")}
-        pid = self._backend.fork(Outline(bundle.id, linux.cgroups_path, born))
+        pid = self._backend.fork(self._backend.outline(bundle))
         if pid is None:
             ours.close()
             theirs.close()
@@ -133,6 +137,108 @@ class MadeWithin(IsolationBackend):
         if end is not None:
             end.close()
         self._backend.delete(bundle)
+
+
+class Attempted(MadeWithin):
+    """`create` and `start` by way of the other backend's `attempt`, and where that fails as `MadeWithin`."""
+
+    def __init__(self, backend: IsolationBackend) -> None:
+        super().__init__(backend)
+        self._attempts: dict[str, tuple[Attempt, socket.socket, Stdio]] = {}
+        self.succeeded = 0
+        """How many containers have come to run so."""
+
+    def create(self, bundle: Bundle, stdio: Stdio) -> Process:
+        own = _copies(stdio)  # as the monitor has them until the program runs
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            attempt = self._attempt(bundle, own, theirs.fileno())
+        if attempt is not None and ours.recv(len(GATE_READY)) == GATE_READY:
+            self._attempts[bundle.id] = attempt, ours, own
+            return Process(attempt.pid)
+        _close(own)
+        ours.close()
+        if attempt is not None:
+            os.waitpid(attempt.pid, 0)
+            attempt.close()
+        return super().create(bundle, stdio)
+
+    def _attempt(self, bundle: Bundle, stdio: Stdio, gate: int) -> Attempt | None:
+        outline = self._backend.outline(bundle)
+        if bundle.netns is not None or all(each.type != "network" for each in bundle.spec.linux.namespaces):
+            return self._backend.attempt(outline, stdio, bundle.netns, gate)
+        netns = _new_netns()
+        try:
+            return self._backend.attempt(outline, stdio, netns, gate)
+        finally:
+            os.close(netns)
+
+    def start(self, bundle: Bundle, process: Process) -> None:
+        found = self._attempts.pop(bundle.id, None)
+        if found is None:
+            super().start(bundle, process)
+            return
+        attempt, gate, stdio = found
+        try:
+            if self._runs(attempt, gate):
+                self.succeeded += 1
+                return
+            # It says why; were it to succeed instead, the process would be another one than was told.
+            super().start(bundle, super().create(bundle, stdio))
+            raise Internal(f"starting container {bundle.id}", "it can be made, but not by an attempt")
+        finally:
+            _close(stdio)
+
+    def _runs(self, attempt: Attempt, gate: socket.socket) -> bool:
+        try:
+            attempt.complete()
+        except Exception:
+            self._give_up(attempt, gate)
+            return False
+        gate.send(b"go")
+        gate.recv(1)
+        if not attempt.succeeded():
+            self._give_up(attempt, gate)
+            return False
+        gate.close()
+        attempt.close()
+        return True
+
+    def _give_up(self, attempt: Attempt, gate: socket.socket) -> None:
+        gate.close()
+        os.waitpid(attempt.pid, 0)
+        attempt.close()
+
+    def delete(self, bundle: Bundle) -> None:
+        found = self._attempts.pop(bundle.id, None)
+        if found is not None:
+            attempt, gate, stdio = found
+            gate.close()
+            _close(stdio)
+            os.kill(attempt.pid, signal.SIGKILL)
+        super().delete(bundle)
+
+
+def _copies(stdio: Stdio) -> Stdio:
+    copies = [None if fd is None else os.dup(fd) for fd in (stdio.stdin, stdio.stdout, stdio.stderr)]
+    return Stdio(copies[0], copies[1], copies[2], terminal=stdio.terminal)
+
+
+def _close(stdio: Stdio) -> None:
+    for fd in (stdio.stdin, stdio.stdout, stdio.stderr):
+        if fd is not None:
+            os.close(fd)
+
+
+def _new_netns() -> int:
+    """A network namespace such as the monitor makes; its descriptor."""
+    own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        syscalls.unshare(syscalls.CLONE_NEWNET)
+        return os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        syscalls.setns(own, syscalls.CLONE_NEWNET)
+        os.close(own)
 
 
 def _heard(end: socket.socket) -> int | None:

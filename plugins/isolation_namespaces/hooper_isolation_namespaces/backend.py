@@ -9,12 +9,12 @@ from typing import Any, NoReturn
 
 from hooper.api import oci
 from hooper.api.driver import HostInfo
-from hooper.api.errors import Conflict, Internal, SkipDriver, StartFailed
-from hooper.api.isolation import Bundle, Gate, IsolationBackend, Outline, Process, Stats, Stdio
-from hooper.linux import capabilities, seccomp
+from hooper.api.errors import Conflict, HooperError, Internal, SkipDriver, StartFailed
+from hooper.api.isolation import Attempt, Bundle, Gate, IsolationBackend, Outline, Process, Stats, Stdio
+from hooper.linux import capabilities, script_run, seccomp
 from hooper.linux.cgroups import Cgroup, open_cgroup
 from hooper.linux.seccomp_default import packed_profile
-from hooper_isolation_namespaces import joining, setup
+from hooper_isolation_namespaces import attempting, joining, setup
 from hooper_isolation_namespaces.channel import GO, MAP, PID, READY, Channel, explained
 from hooper_isolation_namespaces.setup import Start
 
@@ -48,6 +48,27 @@ class NamespacesBackend(IsolationBackend):
         open_cgroup(f"{_PARENT}/preload").create_parents()
         profile = packed_profile(tuple(capabilities.DEFAULT_CAPABILITIES), host.architecture, host.kernel)
         seccomp.compile_filter(profile)
+        script_run.available()
+
+    # --- a container that a script makes ---
+
+    def outline(self, bundle: Bundle) -> Outline:
+        found = super().outline(bundle)
+        found.draft = attempting.written(bundle, _cgroup(bundle), self._known_capabilities())
+        return found
+
+    def attempt(self, outline: Outline, stdio: Stdio, netns: int | None, gate: int) -> Attempt | None:
+        if not outline.draft:
+            return None
+        try:
+            return attempting.begun(outline, _outlined(outline), stdio, netns, gate)
+        except (OSError, HooperError):
+            return None  # the other way meets it again, and has words for it
+
+    def _known_capabilities(self) -> int:
+        if self._last_capability is None:
+            self._last_capability = capabilities.last_cap()
+        return self._last_capability
 
     # --- a container that makes itself ---
 
@@ -55,7 +76,7 @@ class NamespacesBackend(IsolationBackend):
         """A user namespace is mapped from outside, so that one needs `create`."""
         if "user" in outline.namespaces:
             return None
-        cgroup = open_cgroup(outline.cgroups_path or f"{_PARENT}/{outline.id}")
+        cgroup = _outlined(outline)
         cgroup.prepare_fork()
         pid = _fork_first(outline.namespaces, cgroup)
         if pid == 0:
@@ -94,8 +115,6 @@ class NamespacesBackend(IsolationBackend):
     def _start(
         self, bundle: Bundle, process: oci.Process, stdio: Stdio, gate: Gate, cgroup: Cgroup | None = None
     ) -> Start:
-        if self._last_capability is None:
-            self._last_capability = capabilities.last_cap()
         profile = bundle.spec.linux.seccomp
         return Start(
             bundle=bundle,
@@ -104,7 +123,7 @@ class NamespacesBackend(IsolationBackend):
             gate=gate,
             cgroup=cgroup or _cgroup(bundle),
             filter=seccomp.compile_filter(profile) if profile else None,
-            last_capability=self._last_capability,
+            last_capability=self._known_capabilities(),
         )
 
     def start(self, bundle: Bundle, process: Process) -> None:
@@ -199,6 +218,10 @@ class NamespacesBackend(IsolationBackend):
             channel.close()
         self.forget_exec(bundle)
         _cgroup(bundle).remove()
+
+
+def _outlined(outline: Outline) -> Cgroup:
+    return open_cgroup(outline.cgroups_path or f"{_PARENT}/{outline.id}")
 
 
 def _cgroup(bundle: Bundle) -> Cgroup:

@@ -19,9 +19,18 @@ _APPARMOR_FILES = ("/proc/self/attr/apparmor/exec", "/proc/self/attr/exec")
 
 def identity(root: int, user: oci.User) -> users.Identity:
     """The user of a process, looked up below `root`; StartFailed if it is not there."""
+    return users.resolve(root, *_asked(user))
+
+
+def identity_with(read: users.Read, user: oci.User) -> users.Identity:
+    """As `identity`, in files that have been read."""
+    return users.resolve_with(read, *_asked(user))
+
+
+def _asked(user: oci.User) -> tuple[str, list[str]]:
     numeric = not user.username and (user.uid or user.gid)
     name = f"{user.uid}:{user.gid}" if numeric else user.username
-    return users.resolve(root, name, [*map(str, user.additional_gids), *user.group_names])
+    return name, [*map(str, user.additional_gids), *user.group_names]
 
 
 def set_rlimits(rlimits: Sequence[oci.Rlimit]) -> None:
@@ -90,9 +99,9 @@ def set_apparmor(profile: str, files: Sequence[str] = _APPARMOR_FILES) -> None:
         ) from error
 
 
-def give_stdio(uid: int) -> None:
+def give_stdio(uid: int, fds: Sequence[int] = (0, 1, 2)) -> None:
     """Lets the user open /dev/stdout and its like again, which checks the owner of the pipe or terminal."""
-    for fd in (0, 1, 2):
+    for fd in fds:
         found = os.fstat(fd)
         if found.st_uid != uid and (stat.S_ISFIFO(found.st_mode) or os.isatty(fd)):
             try:

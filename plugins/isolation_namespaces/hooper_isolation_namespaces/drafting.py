@@ -1,0 +1,477 @@
+"""Writes the script of a container: what `setup.first_process` does, as system calls that need no interpreter.
+
+Only for containers of the usual kind; `Unusual` is raised of any other, which is made as ever. Also a step of the
+script may find what it did not expect, a path in the image that is no directory for one. It ends then, and the
+container is made as ever too, so that nothing is explained here: every error has its words in `setup`, and in what
+that uses.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import stat
+import struct
+from collections.abc import Sequence
+
+from hooper.api import oci
+from hooper.api.isolation import GATE_READY, Bundle
+from hooper.api.storage import Mount
+from hooper.linux import capabilities, seccomp
+from hooper.linux import syscalls as sys
+from hooper.linux.cgroups import Cgroup
+from hooper.linux.cgroups import layout as cgroup_layout
+from hooper.linux.defaults import DEVICE_LINKS, DEVICES
+from hooper.linux.mount_options import MountOptions, attributes, parse
+from hooper.linux.overlay import ONE_MOUNT
+from hooper.linux.script import ANY, NEVER, Pointer, Program, Room, Slot, Writer
+from hooper_isolation_namespaces.setup import FLAGS, new_namespaces
+
+STDIN, STDOUT, STDERR, NETNS, GATE = (Slot(name) for name in ("stdin", "stdout", "stderr", "netns", "gate"))
+UID, GID, GROUPS = Slot("uid"), Slot("gid"), Slot("groups")
+PASSWD, GROUP, HOME, GROUP_LIST = "passwd", "group", "home", "group list"
+MOST_GROUPS = 64
+LONGEST_HOME = 255
+FILE_SIZE = 64 << 10
+"""Bytes of /etc/passwd and /etc/group that are read; who has more is made as ever."""
+
+ROOT_TEXT = ONE_MOUNT + 1
+"""Bytes that a `root_texts` has room for."""
+
+_GATE, _NETNS = 60, 61
+"""Their numbers in the new process. Those below are its own to open."""
+FIRST_TAKEN = _GATE
+"""Descriptors that are given must have lower numbers."""
+_WAIT = 16
+_LITTLE_MEMORY = 32 << 20
+"""With a limit below that, the kernel could look for a process to kill while the script runs: the monitor, for that has
+the same memory."""
+_SIGNALS = [number for number in range(1, 65) if number not in (9, 19)]
+_APPARMOR_FILES = ("/proc/self/attr/apparmor/exec", "/proc/self/attr/exec")
+_OPEN_HOW = struct.Struct("@QQQ")
+_MOUNT_ATTR = struct.Struct("@QQQQ")
+
+
+class Unusual(Exception):
+    """There is no script for such a container."""
+
+
+def draft(bundle: Bundle, cgroup: Cgroup, machine: str, last_capability: int) -> tuple[Program, int]:
+    """The script of a container, and the CLONE_NEW* flags that it is to begin with; `root_texts` are missing in it.
+
+    Unusual if it must be made another way.
+    """
+    flags = _check(bundle)
+    writer = _Drafter(bundle, cgroup, machine, last_capability)
+    writer.write()
+    return writer.program(), flags
+
+
+def root_texts(rootfs: Sequence[Mount]) -> dict[str, bytes]:
+    """What is to be put in the places of the script that name the directories of its snapshot. Unusual as `draft`."""
+    return {_root_place(number): _root_text(mount) + b"\0" for number, mount in enumerate(rootfs)}
+
+
+def _root_place(number: int) -> str:
+    return f"root {number}"
+
+
+def _root_text(mount: Mount) -> bytes:
+    options = parse(mount.options)
+    bound = _is_bind(mount.type, options)
+    text = os.fsencode(mount.source if bound else ",".join(options.data))
+    if (mount.type != "overlay" and not bound) or options.propagation or len(text) >= ROOT_TEXT:
+        raise Unusual
+    return text
+
+
+def _check(bundle: Bundle) -> int:
+    """The flags to begin with; Unusual for what no script is written for."""
+    spec = bundle.spec
+    asked = new_namespaces(spec)
+    limit = (spec.linux.resources and spec.linux.resources.memory and spec.linux.resources.memory.limit) or -1
+    if (
+        asked.get("pid") != ""
+        or any(path or kind == "user" for kind, path in asked.items())
+        or bundle.init
+        or spec.process.terminal
+        or spec.linux.devices
+        or spec.linux.rootfs_propagation
+        or 0 < limit < _LITTLE_MEMORY
+        or not bundle.rootfs
+        or not spec.process.args
+        or not spec.process.args[0]
+    ):
+        raise Unusual
+    flags = sys.CLONE_NEWNS | sys.CLONE_NEWPID
+    for kind in asked:
+        if kind in ("uts", "ipc"):
+            flags |= FLAGS[kind]
+    return flags
+
+
+class _Drafter(Writer):
+    def __init__(self, bundle: Bundle, cgroup: Cgroup, machine: str, last_capability: int) -> None:
+        super().__init__(machine)
+        self._bundle, self._spec, self._cgroup, self._last = bundle, bundle.spec, cgroup, last_capability
+        self._asked = new_namespaces(bundle.spec)
+        self._how = self.block(_OPEN_HOW.pack(os.O_PATH | os.O_CLOEXEC, 0, sys.RESOLVE_IN_ROOT))
+        self._root = -1
+
+    def write(self) -> None:
+        self._take_descriptors()
+        self._mount_root()
+        self._name_host()
+        self._make_mounts()
+        self._set_sysctls()
+        self._write_file("/proc/self/oom_score_adj", str(self._spec.process.oom_score_adj or 0), other=-errno.EACCES)
+        for path in self._cgroup.entrances(self._spec.linux.resources):
+            self._write_file(path, "0")
+        if "cgroup" in self._asked:
+            self.call("unshare", sys.CLONE_NEWCGROUP)
+        self._read_users()
+        self.call("setsid", accept=ANY)
+        self._enter_root()
+        self.call("close_range", 3, 0x7FFFFFFF, sys.CLOSE_RANGE_CLOEXEC)
+        self._limit()
+        self.call("chdir", self._spec.process.cwd or "/")
+        self.call("write", _GATE, GATE_READY, len(GATE_READY), accept=ANY)
+        self.call("read", _GATE, self.room(_WAIT, "word"), _WAIT, accept=(1, _WAIT))
+        self._drop()
+        self._execute()
+
+    # --- pieces -----------------------------------------------------------------------------------
+
+    def _write_file(self, path: str, text: str, *, other: int = 1 << 62) -> None:
+        fd = self.open("openat", sys.AT_FDCWD, path, os.O_WRONLY | os.O_CLOEXEC, 0)
+        self.call("write", fd, text, len(os.fsencode(text)), accept=ANY, other=other)
+        self.close(fd)
+
+    def _in_root(self, path: str, *, parent: int | None = None, other: int = 1 << 62) -> int:
+        """An O_PATH descriptor of a path below the root."""
+        return self.open("openat2", self._root if parent is None else parent, path, self._how, 24, other=other)
+
+    def _target(self, path: str, *, directory: bool) -> int:
+        """As `mounts.open_target`; directories above it are not made."""
+        number = self._in_root(path, other=-errno.ENOENT)
+        with self.if_other(self.size - 1):
+            self._make_target(number, path, directory=directory)
+        return number
+
+    def _make_target(self, number: int, path: str, *, directory: bool) -> None:
+        above, name = os.path.split(path.rstrip("/"))
+        self.call("openat2", self._root, above or "/", self._how, 24, accept=(number, number))
+        if directory:
+            self.call("mkdirat", number, name, 0o755)
+        else:
+            flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY | os.O_CLOEXEC
+            self.close(self.open("openat", number, name, flags, 0o644))
+        made = self._in_root(name, parent=number)
+        self.call("dup3", made, number, os.O_CLOEXEC, accept=(number, number))
+        self.close(made)
+
+    def _move(self, tree: int, target: int) -> None:
+        flags = sys.MOVE_MOUNT_F_EMPTY_PATH | sys.MOVE_MOUNT_T_EMPTY_PATH
+        self.call("move_mount", tree, "", target, "", flags)
+
+    def _tree(self, source: str | Room, fd: int = sys.AT_FDCWD, *, recursive: bool = False) -> int:
+        flags = sys.OPEN_TREE_CLONE | sys.OPEN_TREE_CLOEXEC
+        flags |= (sys.AT_EMPTY_PATH if source == "" else 0) | (sys.AT_RECURSIVE if recursive else 0)
+        return self.open("open_tree", fd, source, flags)
+
+    def _set_attributes(self, fd: int, *, recursive: bool, set_: int = 0, clear: int = 0, propagation: int = 0) -> None:
+        flags = sys.AT_EMPTY_PATH | (sys.AT_RECURSIVE if recursive else 0)
+        what = self.block(_MOUNT_ATTR.pack(set_, clear, propagation, 0))
+        self.call("mount_setattr", fd, "", flags, what, _MOUNT_ATTR.size)
+
+    def _bind(self, source: str | Room, target: int, options: MountOptions, source_fd: int = sys.AT_FDCWD) -> None:
+        """As `mounts.bind`."""
+        tree = self._tree(source, source_fd, recursive=bool(options.flags & sys.MS_REC))
+        set_, clear = attributes(options.flags)
+        for propagation in options.propagation:
+            kind = propagation & ~sys.MS_REC
+            self._set_attributes(tree, recursive=bool(propagation & sys.MS_REC), propagation=kind)
+        if set_ or clear:
+            self._set_attributes(tree, recursive=False, set_=set_, clear=clear)
+        if options.recursive:
+            self._set_attributes(tree, recursive=True, set_=attributes(options.recursive)[0])
+        self._move(tree, target)
+        self.close(tree)
+
+    # --- namespaces and root ----------------------------------------------------------------------
+
+    def _take_descriptors(self) -> None:
+        """Keeps what it is given, and nothing else."""
+        self.call("umask", 0, accept=ANY)
+        given = [(GATE, _GATE, os.O_CLOEXEC)]
+        if "network" in self._asked:
+            given.append((NETNS, _NETNS, os.O_CLOEXEC))
+        for slot, number, flags in (*given, (STDIN, 0, 0), (STDOUT, 1, 0), (STDERR, 2, 0)):
+            self.call("dup3", slot, number, flags, accept=(number, number))
+            self.taken(number)
+        self.call("close_range", 3, _GATE - 1, 0)
+        self.call("close_range", max(number for _, number, _ in given) + 1, 0x7FFFFFFF, 0)
+        if "network" in self._asked:
+            self.call("setns", _NETNS, sys.CLONE_NEWNET)
+            self.close(_NETNS)
+
+    def _mount_root(self) -> None:
+        shared = ("shared", "rshared")
+        if any(word in mount.options for mount in self._spec.mounts for word in shared):
+            raise Unusual
+        self.call("mount", 0, "/", 0, sys.MS_SLAVE | sys.MS_REC, 0)
+        for number, mount in enumerate(self._bundle.rootfs):
+            self._mount_snapshot(number, mount)
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+        self._root = self.open("openat", sys.AT_FDCWD, self._spec.root.path, flags, 0)
+
+    def _mount_snapshot(self, number: int, mount: Mount) -> None:
+        _root_text(mount)
+        text = self.room(ROOT_TEXT, _root_place(number))
+        place = os.path.abspath(self._spec.root.path)
+        options = parse(mount.options)
+        if _is_bind(mount.type, options):
+            target = self.open("openat", sys.AT_FDCWD, place, os.O_PATH | os.O_CLOEXEC, 0)
+            self._bind(text, target, options)
+            self.close(target)
+        else:
+            self.call("mount", "overlay", place, "overlay", options.flags, text)
+
+    def _name_host(self) -> None:
+        if "uts" in self._asked:
+            for call, name in (("sethostname", self._spec.hostname), ("setdomainname", self._spec.domainname)):
+                if name:
+                    self.call(call, name, len(os.fsencode(name)))
+
+    def _enter_root(self) -> None:
+        if self._spec.root.readonly:
+            self._set_attributes(self._root, recursive=False, set_=sys.MOUNT_ATTR_RDONLY)
+        old = self.open("openat", sys.AT_FDCWD, "/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, 0)
+        self.call("fchdir", self._root)
+        self.call("pivot_root", ".", ".")
+        self.call("fchdir", old)
+        self.call("mount", 0, ".", 0, sys.MS_SLAVE | sys.MS_REC, 0)
+        self.call("umount2", ".", sys.MNT_DETACH)
+        self.call("chdir", "/")
+        self.close(old)
+        self.close(self._root)
+
+    # --- mounts, devices and what is hidden -------------------------------------------------------
+
+    def _make_mounts(self) -> None:
+        linux = self._spec.linux
+        for mount in self._spec.mounts:
+            options = parse(mount.options)
+            if mount.type == "cgroup":
+                self._mount_cgroup(mount, options)
+            elif _is_bind(mount.type, options):
+                target = self._target(mount.destination, directory=os.path.isdir(mount.source))
+                self._bind(mount.source, target, options)
+                self.close(target)
+            else:
+                self._mount(mount, options)
+        if not any(m.destination.rstrip("/") == "/dev" and m.type == "bind" for m in self._spec.mounts):
+            self._fill_dev()
+        self._hide(linux.masked_paths)
+        for path in linux.readonly_paths:
+            self._make_readonly(path)
+
+    def _mount(self, mount: oci.Mount, options: MountOptions) -> None:
+        if options.propagation:
+            raise Unusual
+        target = self._target(mount.destination, directory=True)
+        self.call("fchdir", target)
+        self.call("mount", mount.source or mount.type, ".", mount.type, options.flags, ",".join(options.data))
+        self.close(target)
+
+    def _mount_cgroup(self, mount: oci.Mount, options: MountOptions) -> None:
+        target = self._target(mount.destination, directory=True)
+        places = self._cgroup.planned(self._spec.linux.resources)
+        if cgroup_layout().unified:
+            source = places[""] if "cgroup" in self._asked else cgroup_layout().unified
+            self._bind(source, target, options._replace(flags=options.flags | sys.MS_BIND))
+            self.close(target)
+            return
+        self.call("fchdir", target)
+        self.call("mount", "tmpfs", ".", "tmpfs", options.flags & ~sys.MS_RDONLY, "mode=755,size=1m")
+        self.close(target)
+        place = self._in_root(mount.destination)
+        for name, source in places.items():
+            self.call("mkdirat", place, name, 0o755)
+            tree = self._tree(source)
+            self.call("move_mount", tree, "", place, name, sys.MOVE_MOUNT_F_EMPTY_PATH)
+            self.close(tree)
+            for part in name.split(",") if "," in name else ():
+                self.call("symlinkat", name, place, part)
+        set_, clear = attributes(options.flags)
+        self._set_attributes(place, recursive=True, set_=set_, clear=clear)
+        self.close(place)
+
+    def _fill_dev(self) -> None:
+        dev = self._target("/dev", directory=True)
+        there = -errno.EEXIST
+        for name, major, minor in DEVICES:
+            self.call("mknodat", dev, name, stat.S_IFCHR | 0o666, os.makedev(major, minor), other=there)
+        for name, target in DEVICE_LINKS:
+            self.call("symlinkat", target, dev, name, other=there)
+        self.close(dev)
+
+    def _hide(self, paths: Sequence[str]) -> None:
+        """As `rootfs._hide`, with the empty directory made first, in a place that the container will not see."""
+        if not paths:
+            return
+        empty = self._empty_directory()
+        for path in paths:
+            target = self._in_root(path, other=-errno.ENOENT)
+            with self.unless_other(self.size - 1):
+                is_directory = self.call("fchdir", target, other=-errno.ENOTDIR)
+                with self.unless_other(is_directory):
+                    self._cover(target, "", empty)
+                    covered = self.size - 1
+                self._cover(target, "/dev/null")
+                self.skip(covered, other=False)
+                self.close(target)
+        self.close(empty)
+
+    def _cover(self, target: int, source: str, fd: int = sys.AT_FDCWD) -> None:
+        tree = self._tree(source, fd)
+        self._move(tree, target)
+        self.close(tree)
+
+    def _empty_directory(self) -> int:
+        context = self.open("fsopen", "tmpfs", sys.FSOPEN_CLOEXEC)
+        for key in ("nr_blocks", "nr_inodes"):
+            self.call("fsconfig", context, sys.FSCONFIG_SET_STRING, key, "1", 0)
+        self.call("fsconfig", context, sys.FSCONFIG_CMD_CREATE, 0, 0, 0)
+        flags = sys.MOUNT_ATTR_RDONLY | sys.MOUNT_ATTR_NOSUID | sys.MOUNT_ATTR_NODEV
+        made = self.open("fsmount", context, sys.FSMOUNT_CLOEXEC, flags)
+        self.close(context)
+        # Only what is attached can be cloned, before Linux 6.15.
+        place = self.open("openat", sys.AT_FDCWD, str(self._bundle.directory), os.O_PATH | os.O_CLOEXEC, 0)
+        self._move(made, place)
+        self.close(place)
+        return made
+
+    def _make_readonly(self, path: str) -> None:
+        target = self._in_root(path, other=-errno.ENOENT)
+        with self.unless_other(self.size - 1):
+            tree = self._tree("", target, recursive=True)
+            self._set_attributes(tree, recursive=False, set_=sys.MOUNT_ATTR_RDONLY)
+            self._move(tree, target)
+            self.close(tree)
+            self.close(target)
+
+    # --- rights -----------------------------------------------------------------------------------
+
+    def _set_sysctls(self) -> None:
+        for key, value in self._spec.linux.sysctl.items():
+            self._write_file("/proc/sys/" + (key if "/" in key else key.replace(".", "/")), value)
+
+    def _read_users(self) -> None:
+        """What the identity of the program is found out from while it waits at the gate."""
+        how = self.block(_OPEN_HOW.pack(os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, 0, sys.RESOLVE_IN_ROOT))
+        for name in (PASSWD, GROUP):
+            fd = self.open("openat2", self._root, f"/etc/{name}", how, 24, other=-errno.ENOENT)
+            with self.unless_other(self.size - 1):
+                self.call("read", fd, self.room(FILE_SIZE, name), FILE_SIZE, accept=(0, FILE_SIZE - 1), mark=name)
+                self.close(fd)
+
+    def _limit(self) -> None:
+        for limit in self._spec.process.rlimits:
+            number = getattr(resource, limit.type, None)
+            if number is None:
+                raise Unusual
+            both = struct.pack("@QQ", limit.soft & (1 << 64) - 1, limit.hard & (1 << 64) - 1)
+            self.call("prlimit64", 0, number, self.block(both), 0)
+        profile = self._spec.process.apparmor_profile
+        if profile:
+            path = next((file for file in _APPARMOR_FILES if os.path.exists(file)), _APPARMOR_FILES[-1])
+            self._write_file(path, f"exec {profile}")
+
+    def _prctl(self, *arguments: int | Pointer) -> None:
+        self.call("prctl", *arguments, *(0,) * (5 - len(arguments)), accept=ANY)
+
+    def _drop(self) -> None:
+        """As `credentials.drop`. After it, only calls are made that every filter has to allow anyway."""
+        process = self._spec.process
+        profile = self._spec.linux.seccomp
+        filter_ = seccomp.compile_filter(profile) if profile else None
+        if process.no_new_privileges:
+            self._prctl(sys.PR_SET_NO_NEW_PRIVS, 1)
+        elif filter_:
+            self._install(filter_)
+        caps = process.capabilities
+        if caps is not None:
+            keep = capabilities.mask(caps.bounding)
+            for number in range(self._last + 1):
+                if not keep >> number & 1:
+                    self._prctl(sys.PR_CAPBSET_DROP, number)
+            self._prctl(sys.PR_SET_KEEPCAPS, 1)
+        groups = self.block(bytes(MOST_GROUPS * 4), GROUP_LIST)
+        self.call("setgroups", GROUPS, groups)
+        self.call("setresgid", GID, GID, GID)
+        self.call("setresuid", UID, UID, UID)
+        if caps is not None:
+            self._set_capabilities(caps)
+        if process.no_new_privileges and filter_:
+            self._install(filter_)
+        self._prctl(sys.PR_SET_DUMPABLE, 0)
+        self.call("umask", 0o022, accept=ANY)
+
+    def _install(self, filter_: seccomp.Filter) -> None:
+        code = self.block(filter_.program)
+        head = self.block(struct.pack("@HQ", filter_.length, code))
+        self.points(Pointer(head + 8))
+        self._prctl(sys.PR_SET_SECCOMP, seccomp.MODE_FILTER, head)
+
+    def _set_capabilities(self, caps: oci.Capabilities) -> None:
+        self._prctl(sys.PR_SET_KEEPCAPS, 0)
+        known = (1 << self._last + 1) - 1
+        inheritable = capabilities.mask(caps.inheritable) | capabilities.mask(caps.ambient)
+        header, sets = sys.capability_sets(
+            capabilities.mask(caps.effective) & known, capabilities.mask(caps.permitted) & known, inheritable & known
+        )
+        self.call("capset", self.block(header), self.block(sets))
+        if caps.ambient:
+            self._prctl(sys.PR_CAP_AMBIENT, sys.PR_CAP_AMBIENT_CLEAR_ALL)
+            for number in range(self._last + 1):
+                if capabilities.mask(caps.ambient) & known & 1 << number:
+                    self._prctl(sys.PR_CAP_AMBIENT, sys.PR_CAP_AMBIENT_RAISE, number)
+
+    # --- the program ------------------------------------------------------------------------------
+
+    def _execute(self) -> None:
+        default = self.block(bytes(64))  # more than any struct sigaction
+        for number in _SIGNALS:
+            self.call("rt_sigaction", number, default, 0, 8)
+        self.call("rt_sigprocmask", 2, default, 0, 8)
+        process = self._spec.process
+        args = self.vector([self.text(each) for each in process.args])
+        variables = _variables(process.env)
+        texts = [self.text(f"{name}={value}") for name, value in variables.items()]
+        if not variables.get("HOME"):
+            texts.append(self.block(bytes(LONGEST_HOME + 8), HOME))
+        env = self.vector(texts)
+        name = process.args[0]
+        if "/" in name:
+            self.call("execve", name, args, env, accept=NEVER)
+            return
+        for directory in variables.get("PATH", "").split(":"):
+            candidate = os.path.join(directory or ".", name)
+            there = self.call("faccessat", sys.AT_FDCWD, candidate, os.X_OK, other=-errno.ENOENT)
+            with self.unless_other(there):
+                self.call("execve", candidate, args, env, accept=NEVER)
+        self.call("close", -1)  # it is nowhere
+
+
+def _is_bind(fstype: str, options: MountOptions) -> bool:
+    return fstype == "bind" or bool(options.flags & sys.MS_BIND)
+
+
+def _variables(env: Sequence[str]) -> dict[str, str]:
+    """As `program.environment` has them, but for a HOME that is missing, which depends on the user."""
+    found = {name: value for name, given, value in (item.partition("=") for item in env) if given and name}
+    if not found.get("HOME"):
+        found.pop("HOME", None)
+    return found
