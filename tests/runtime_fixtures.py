@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from hooper.runtime.client import Launcher
 
 
-@pytest.fixture(params=["FakeBackend", "FakeWithin"])
+@pytest.fixture(params=["FakeBackend", "FakeWithin", "FakeAttempt"])
 async def launcher(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Launcher]:
-    """With a backend that makes containers, and with one whose containers make themselves."""
+    """With a backend that makes containers, one whose containers make themselves, and one with a quick way to that."""
     from runtime_support import HERE, make_launcher
 
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), *sys.path]))

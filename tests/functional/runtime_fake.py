@@ -15,11 +15,21 @@ import msgspec
 
 from hooper.api import oci
 from hooper.api.errors import StartFailed
-from hooper.api.isolation import Bundle, Gate, IsolationBackend, Outline, Process, Stats, Stdio
+from hooper.api.isolation import GATE_READY, Attempt, Bundle, Gate, IsolationBackend, Outline, Process, Stats, Stdio
 
 
 class FakeConfig(msgspec.Struct):
     memory: int = 0
+
+
+class Draft(msgspec.Struct):
+    directory: str
+    hostname: str
+    args: list[str]
+
+
+def draft_of(bundle: Bundle) -> bytes:
+    return msgspec.json.encode(Draft(str(bundle.directory), bundle.spec.hostname, bundle.spec.process.args))
 
 
 class FakeBackend(IsolationBackend):
@@ -138,3 +148,74 @@ class FakeWithin(FakeBackend):
             raise StartFailed("start", 'exec: "/missing": no such file or directory', exit_code=127)
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         os.execvpe(bundle.spec.process.args[0], bundle.spec.process.args, {"PATH": "/usr/bin:/bin"})
+
+
+class FakeAttempt(FakeWithin):
+    """The same, but it has a quick way for those without a terminal, which fails where the slow one does."""
+
+    def attempt(self, outline: Outline, stdio: Stdio, netns: int | None, gate: int) -> Attempt | None:
+        draft = msgspec.json.decode(outline.draft, type=Draft)
+        if stdio.terminal:
+            return None
+        report, theirs = os.pipe2(os.O_CLOEXEC)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                self.live(draft, stdio, gate)
+            finally:
+                os.write(theirs, b"failed")
+                os._exit(1)
+        os.close(theirs)
+        return _Attempt(pid, report, self.may_complete)
+
+    may_complete = True
+
+    def live(self, draft: Draft, stdio: Stdio, gate: int) -> None:
+        if draft.hostname == "fail-create":
+            return
+        (Path(draft.directory) / "fake-created").touch()
+        os.closerange(3, min(fd for fd in (gate, stdio.stdin, stdio.stdout, stdio.stderr) if fd is not None))
+        os.setsid()
+        os.write(gate, GATE_READY)
+        if not os.read(gate, 16):
+            return
+        for number, fd in enumerate((stdio.stdin, stdio.stdout, stdio.stderr)):
+            assert fd is not None
+            os.dup2(fd, number)
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        os.execvpe(draft.args[0], draft.args, {"PATH": "/usr/bin:/bin"})
+
+
+class FailsEarly(FakeAttempt):
+    """Its quick way ends before all is made."""
+
+    def live(self, draft: Draft, stdio: Stdio, gate: int) -> None:
+        return
+
+
+class FailsToComplete(FakeAttempt):
+    """What is known late does not fit."""
+
+    may_complete = False
+
+
+class FailsLate(FakeAttempt):
+    """Its quick way does not find the program."""
+
+    def live(self, draft: Draft, stdio: Stdio, gate: int) -> None:
+        super().live(msgspec.structs.replace(draft, args=["/missing"]), stdio, gate)
+
+
+class _Attempt:
+    def __init__(self, pid: int, report: int, may_complete: bool) -> None:
+        self.pid, self._report, self._may_complete = pid, report, may_complete
+
+    def complete(self) -> None:
+        if not self._may_complete:
+            raise ValueError("asked to fail")
+
+    def succeeded(self) -> bool:
+        return not os.read(self._report, 16)
+
+    def close(self) -> None:
+        os.close(self._report)

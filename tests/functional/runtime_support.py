@@ -48,7 +48,7 @@ def spawn_of(directory: Path, *args: str, **options: object) -> Spawn:
         container_id=bundle.id,
         directory=str(directory),
         bundle=wire.pack(bundle),
-        outline=Outline(bundle.id),
+        outline=Outline(bundle.id, draft=runtime_fake.draft_of(bundle)),
         **choices,
     )
 

@@ -15,8 +15,8 @@ from hooper_isolation_oci.backend import OciBackend
 
 pytest.register_assert_rewrite("hooper.testing.isolation")
 from hooper.testing.isolation import IsolationConformance, in_monitor  # noqa: E402
-from hooper.testing.isolation_within import Attempted, MadeWithin  # noqa: E402
 from hooper.testing.isolation_sample import Sample  # noqa: E402
+from hooper.testing.isolation_within import Attempted, MadeWithin  # noqa: E402
 
 pytestmark = pytest.mark.root
 

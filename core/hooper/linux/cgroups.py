@@ -30,6 +30,13 @@ class Layout(NamedTuple):
     """Mount point by controller; "name=systemd" and "unified" for the ones without controllers."""
 
 
+class Order(NamedTuple):
+    """A directory to make, or a file to write texts to, one at a time."""
+
+    path: str
+    texts: Sequence[bytes] = ()
+
+
 _layout: Layout | None = None
 
 
@@ -94,6 +101,10 @@ class Cgroup(ABC):
     @abstractmethod
     def entrances(self, resources: oci.Resources | None) -> list[str]:
         """Files that a process writes "0" to in order to `enter` what `create` has made, if it was not born there."""
+
+    def orders(self, resources: oci.Resources | None) -> Sequence[Order] | None:
+        """What `create` and `apply` do where nothing is yet; None if they have to look at what the kernel says."""
+        return None
 
     def birthplace(self) -> int | None:
         """A descriptor of the existing cgroup for clone3(2) to make a process in; None where that cannot be."""

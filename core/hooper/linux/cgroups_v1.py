@@ -12,6 +12,7 @@ from hooper.api.errors import Unavailable, Unsupported
 from hooper.api.isolation import Stats
 from hooper.linux.cgroups import (
     Cgroup,
+    Order,
     layout,
     make_directory,
     pairs,
@@ -74,6 +75,17 @@ class LegacyCgroup(Cgroup):
         # A thread that moves itself takes no lock; anything else waits for an RCU grace period, some 8 ms.
         return f"{point}{self.path}/{'tasks' if point != layout().v1.get('unified') else 'cgroup.procs'}"
 
+    def orders(self, resources: oci.Resources | None) -> Sequence[Order] | None:
+        controllers = self._controllers(resources)
+        if resources and (resources.memory or resources.cpu or resources.block_io):
+            return None
+        made = [Order(self._place(name)) for name in controllers]
+        if resources and resources.devices:
+            made += self._device_orders(resources.devices)
+        if resources and resources.pids and "pids" in controllers:
+            made.append(Order(f"{self._place('pids')}/pids.max", [_pids(resources.pids).encode()]))
+        return made
+
     def create_parents(self) -> None:
         for name in self._controllers(None):
             make_directory(os.path.dirname(self._place(name)))
@@ -110,8 +122,7 @@ class LegacyCgroup(Cgroup):
         if resources.cpu:
             self._cpu(resources.cpu)
         if resources.pids:
-            limit = resources.pids.limit
-            self._set("pids", "pids.max", str(limit) if limit > 0 else "max")
+            self._set("pids", "pids.max", _pids(resources.pids))
         if resources.block_io:
             self._block_io(resources.block_io)
 
@@ -129,17 +140,23 @@ class LegacyCgroup(Cgroup):
             raise Unsupported(f"setting {file} to {value}", "this kernel does not have it", "") from error
 
     def _devices(self, rules: Sequence[oci.DeviceRule]) -> None:
+        for path, texts in self._device_orders(rules):
+            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                for text in texts:
+                    os.write(fd, text)
+            finally:
+                os.close(fd)
+
+    def _device_orders(self, rules: Sequence[oci.DeviceRule]) -> list[Order]:
         if "devices" not in layout().v1:
-            return
+            return []
         policy = reduce(rules)
         place = self._place("devices")
-        write(f"{place}/devices.{'allow' if policy.allow else 'deny'}", "a")
-        fd = os.open(f"{place}/devices.{'deny' if policy.allow else 'allow'}", os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            for device, access in policy.exceptions.items():
-                os.write(fd, v1_line(device, access))
-        finally:
-            os.close(fd)
+        lines = [v1_line(device, access) for device, access in policy.exceptions.items()]
+        allow, deny = f"{place}/devices.allow", f"{place}/devices.deny"
+        first, then = (allow, deny) if policy.allow else (deny, allow)
+        return [Order(first, [b"a"]), *([Order(then, lines)] if lines else [])]
 
     def _memory(self, memory: oci.Memory) -> None:
         both = "memory.memsw.limit_in_bytes"
@@ -287,6 +304,10 @@ class LegacyCgroup(Cgroup):
             cpu_each=[int(text) for text in read_if_there(f"{acct}/cpuacct.usage_percpu").split()],
             memory_peak=_number(f"{memory}/memory.max_usage_in_bytes"),
         )
+
+
+def _pids(pids: oci.Pids) -> str:
+    return str(pids.limit) if pids.limit > 0 else "max"
 
 
 def _number(path: str) -> int | None:

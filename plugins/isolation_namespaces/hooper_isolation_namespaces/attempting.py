@@ -23,11 +23,13 @@ class Draft(msgspec.Struct):
 
     program: Program
     flags: int
-    """CLONE_NEW* to begin with."""
+    makes_cgroup: bool
+    """As in `drafting.Drafted`."""
     texts: dict[str, bytes]
     """What belongs in places of the program, by their names."""
     user: oci.User
     resources: oci.Resources | None
+    """Of a cgroup that the script does not make."""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -40,10 +42,11 @@ def written(bundle: Bundle, cgroup: Cgroup, last_capability: int) -> bytes:
         return b""
     try:
         texts = drafting.root_texts(bundle.rootfs)
-        program, flags = models.program(bundle, cgroup, last_capability)
+        drafted = models.draft(bundle, cgroup, last_capability)
     except drafting.Unusual:
         return b""
-    return _encoder.encode(Draft(program, flags, texts, bundle.spec.process.user, bundle.spec.linux.resources))
+    resources = None if drafted.makes_cgroup else bundle.spec.linux.resources
+    return _encoder.encode(Draft(*drafted, texts, bundle.spec.process.user, resources))
 
 
 @cache
@@ -72,9 +75,10 @@ def begun(outline: Outline, cgroup: Cgroup, stdio: Stdio, netns: int | None, gat
     try:
         for place, text in draft.texts.items():
             script.put(place, text)
-        cgroup.create(draft.resources)
-        if draft.resources:
-            cgroup.apply(draft.resources)
+        if not draft.makes_cgroup:
+            cgroup.create(draft.resources)
+            if draft.resources:
+                cgroup.apply(draft.resources)
         sys.prctl(sys.PR_SET_DUMPABLE, 0)
         _begin(script, draft.flags, cgroup)
     except BaseException:

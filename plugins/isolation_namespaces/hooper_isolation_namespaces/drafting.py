@@ -13,19 +13,20 @@ import os
 import resource
 import stat
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from hooper.api import oci
 from hooper.api.isolation import GATE_READY, Bundle
 from hooper.api.storage import Mount
 from hooper.linux import capabilities, seccomp
 from hooper.linux import syscalls as sys
-from hooper.linux.cgroups import Cgroup
+from hooper.linux.cgroups import Cgroup, Order
 from hooper.linux.cgroups import layout as cgroup_layout
 from hooper.linux.defaults import DEVICE_LINKS, DEVICES
 from hooper.linux.mount_options import MountOptions, attributes, parse
 from hooper.linux.overlay import ONE_MOUNT
-from hooper.linux.script import ANY, NEVER, Pointer, Program, Room, Slot, Writer
+from hooper.linux.script import ANY, NEVER, NOTHING, Pointer, Program, Room, Slot, Writer
 from hooper_isolation_namespaces.setup import FLAGS, new_namespaces
 
 STDIN, STDOUT, STDERR, NETNS, GATE = (Slot(name) for name in ("stdin", "stdout", "stderr", "netns", "gate"))
@@ -57,15 +58,24 @@ class Unusual(Exception):
     """There is no script for such a container."""
 
 
-def draft(bundle: Bundle, cgroup: Cgroup, machine: str, last_capability: int) -> tuple[Program, int]:
-    """The script of a container, and the CLONE_NEW* flags that it is to begin with; `root_texts` are missing in it.
+class Drafted(NamedTuple):
+    """The script of a container."""
 
-    Unusual if it must be made another way.
-    """
+    program: Program
+    """`root_texts` are missing in it."""
+    flags: int
+    """CLONE_NEW* to begin with."""
+    makes_cgroup: bool
+    """It does; otherwise the cgroup is to be there, with its limits."""
+
+
+def draft(bundle: Bundle, cgroup: Cgroup, machine: str, last_capability: int) -> Drafted:
+    """Writes the script of a container; Unusual if it must be made another way."""
     flags = _check(bundle)
+    orders = cgroup.orders(bundle.spec.linux.resources)
     writer = _Drafter(bundle, cgroup, machine, last_capability)
-    writer.write()
-    return writer.program(), flags
+    writer.write(orders or ())
+    return Drafted(writer.program(), flags, orders is not None)
 
 
 def root_texts(rootfs: Sequence[Mount]) -> dict[str, bytes]:
@@ -119,8 +129,10 @@ class _Drafter(Writer):
         self._how = self.block(_OPEN_HOW.pack(os.O_PATH | os.O_CLOEXEC, 0, sys.RESOLVE_IN_ROOT))
         self._root = -1
 
-    def write(self) -> None:
+    def write(self, orders: Iterable[Order]) -> None:
         self._take_descriptors()
+        for order in orders:
+            self._carry_out(order)
         self._mount_root()
         self._name_host()
         self._make_mounts()
@@ -143,12 +155,20 @@ class _Drafter(Writer):
 
     # --- pieces -----------------------------------------------------------------------------------
 
-    def _write_file(self, path: str, text: str, *, other: int = 1 << 62) -> None:
+    def _carry_out(self, order: Order) -> None:
+        if order.texts:
+            self._write_file(order.path, *order.texts)
+        else:
+            self.call("mkdirat", sys.AT_FDCWD, order.path, 0o777, other=-errno.EEXIST)
+
+    def _write_file(self, path: str, *texts: str | bytes, other: int = NOTHING) -> None:
         fd = self.open("openat", sys.AT_FDCWD, path, os.O_WRONLY | os.O_CLOEXEC, 0)
-        self.call("write", fd, text, len(os.fsencode(text)), accept=ANY, other=other)
+        for text in texts:
+            raw = os.fsencode(text)
+            self.call("write", fd, raw, len(raw), accept=ANY, other=other)
         self.close(fd)
 
-    def _in_root(self, path: str, *, parent: int | None = None, other: int = 1 << 62) -> int:
+    def _in_root(self, path: str, *, parent: int | None = None, other: int = NOTHING) -> int:
         """An O_PATH descriptor of a path below the root."""
         return self.open("openat2", self._root if parent is None else parent, path, self._how, 24, other=other)
 

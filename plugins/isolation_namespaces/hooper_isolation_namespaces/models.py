@@ -25,9 +25,8 @@ _ID, _SHORT_ID = b"\0id", b"\0short id"
 
 
 class _Model(NamedTuple):
-    program: Program | None
+    drafted: drafting.Drafted | None
     """None: such a container is none for a script."""
-    flags: int
     ids: tuple[int, ...]
     """Where in the data the id is, and its beginning where that stands alone."""
     short_ids: tuple[int, ...]
@@ -37,7 +36,7 @@ _models: OrderedDict[tuple[object, ...], _Model] = OrderedDict()
 _encoder = msgspec.json.Encoder(enc_hook=str)
 
 
-def program(bundle: Bundle, cgroup: Cgroup, last_capability: int) -> tuple[Program, int]:
+def draft(bundle: Bundle, cgroup: Cgroup, last_capability: int) -> drafting.Drafted:
     """As `drafting.draft`."""
     key = _key(bundle)
     model = _models.get(key)
@@ -47,9 +46,9 @@ def program(bundle: Bundle, cgroup: Cgroup, last_capability: int) -> tuple[Progr
             _models.popitem(last=False)
     else:
         _models.move_to_end(key)
-    if model.program is None:
+    if model.drafted is None:
         raise drafting.Unusual
-    return _copy(model.program, model, bundle.id.encode()), model.flags
+    return model.drafted._replace(program=_copy(model.drafted.program, model, bundle.id.encode()))
 
 
 def _key(bundle: Bundle) -> tuple[object, ...]:
@@ -64,13 +63,12 @@ def _key(bundle: Bundle) -> tuple[object, ...]:
 
 def _made(bundle: Bundle, cgroup: Cgroup, last_capability: int) -> _Model:
     try:
-        made, flags = drafting.draft(bundle, cgroup, os.uname().machine, last_capability)
+        drafted = drafting.draft(bundle, cgroup, os.uname().machine, last_capability)
     except drafting.Unusual:
-        return _Model(None, 0, (), ())
+        return _Model(None, (), ())
     name = bundle.id.encode()
-    ids = _found(made.data, name)
-    rest = made.data.replace(name, bytes(len(name)))
-    return _Model(made, flags, ids, _found(rest, name[:_SHORT]))
+    data = drafted.program.data
+    return _Model(drafted, _found(data, name), _found(data.replace(name, bytes(len(name))), name[:_SHORT]))
 
 
 def _found(data: bytes, text: bytes) -> tuple[int, ...]:
@@ -82,10 +80,10 @@ def _found(data: bytes, text: bytes) -> tuple[int, ...]:
     return tuple(places)
 
 
-def _copy(model_program: Program, model: _Model, name: bytes) -> Program:
-    data = bytearray(model_program.data)
+def _copy(program: Program, model: _Model, name: bytes) -> Program:
+    data = bytearray(program.data)
     for place in model.ids:
         data[place : place + len(name)] = name
     for place in model.short_ids:
         data[place : place + _SHORT] = name[:_SHORT]
-    return msgspec.structs.replace(model_program, data=bytes(data))
+    return msgspec.structs.replace(program, data=bytes(data))
