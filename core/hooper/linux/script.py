@@ -12,23 +12,24 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import msgspec
 
-WORD = 8
+WORD, POINTER = 4, 8
+"""Bytes of a word of a step, and of a pointer in a structure: steps point to memory below 2 GiB."""
 STEP_WORDS = 13
 STEP = STEP_WORDS * WORD
-"""Bytes of a step. Its words: number of the call, six arguments, result, the range of results to accept (two words) and
-how far the next step is then, one more result to accept and how far the next step is then (both in bytes)."""
+"""Bytes of a step. Its words, all signed: number of the call, six arguments, result, the range of results to accept
+(two words) and how far the next step is then, one more result to accept and how far the next step is then (in bytes)."""
 RESULT, NEXT, NEXT_OTHER = 7, 10, 12
 """Which word of a step is which."""
-ANY = (0, (1 << 63) - 1)
+ANY = (0, (1 << 31) - 1)
 """Every result but an error."""
 NEVER = (1, 0)
 """No result: for a call that does not return."""
-NOTHING = 1 << 62
+NOTHING = -1 << 31
 """What no call returns: the result of one that was not made, and an `other` that does not happen."""
 
 NUMBERS: Mapping[str, Mapping[str, int]] = {
@@ -48,13 +49,15 @@ class Program(msgspec.Struct):
     """A script that is written, to be loaded at any address."""
 
     steps: bytes
-    """Words of `STEP_WORDS` each."""
+    """Of `STEP_WORDS` each."""
     data: bytes
     """What the steps point to."""
     room: int
     """Bytes behind the data that the steps write to."""
     pointers: bytes
-    """uint32: which words of the steps, and then of the data, hold a distance from the data's beginning."""
+    """uint32: which words of the steps are distances from the data's beginning, to be made addresses."""
+    data_pointers: bytes
+    """The same for what has the size of a pointer in the data."""
     slots: dict[str, list[int]]
     """Words of the steps that who runs it is to fill in, by the name of what belongs there."""
     places: dict[str, int]
@@ -109,8 +112,8 @@ class Writer:
         return found
 
     def block(self, content: bytes, name: str = "") -> Pointer:
-        """A structure, at a multiple of a word."""
-        self._data += bytes(-len(self._data) % WORD)
+        """A structure, at a multiple of a pointer's size."""
+        self._data += bytes(-len(self._data) % POINTER)
         place = Pointer(len(self._data))
         self._data += content
         if name:
@@ -124,14 +127,14 @@ class Writer:
         return place
 
     def points(self, place: Pointer, count: int = 1) -> None:
-        """So many words of the data from `place` on are pointers."""
-        first = place // WORD
+        """From `place` on, the data has so many pointers."""
+        first = place // POINTER
         self._data_pointers += range(first, first + count)
 
     def room(self, size: int, name: str) -> Room:
         """Space that a step writes to."""
         place = Room(self._room)
-        self._room += size + -size % WORD
+        self._room += size + -size % POINTER
         self._places[name] = -1 - place  # until the data's size is known
         return place
 
@@ -222,17 +225,16 @@ class Writer:
 
     def program(self) -> Program:
         """What has been written."""
-        self._data += bytes(-len(self._data) % WORD)
+        self._data += bytes(-len(self._data) % POINTER)
         end = len(self._data)
         for place in self._into_room:
             self._words[place] += end
-        count = len(self._words)
-        pointers: Iterable[int] = (*self._pointers, *self._into_room, *(count + each for each in self._data_pointers))
         return Program(
-            steps=array("q", self._words).tobytes(),
+            steps=array("i", self._words).tobytes(),
             data=bytes(self._data),
             room=self._room,
-            pointers=array("I", pointers).tobytes(),
+            pointers=array("I", [*self._pointers, *self._into_room]).tobytes(),
+            data_pointers=array("I", self._data_pointers).tobytes(),
             slots={str(name): places for name, places in self._slots.items()},
             places={name: int(place if place >= 0 else end - 1 - place) for name, place in self._places.items()},
             marks=self._marks,

@@ -14,25 +14,27 @@ The machine code is a function spawn(struct clone_args *, size, first step), ass
         pop  rbx
         ret
     next:
-        mov  rax, [rbx]                 # the call, and its arguments
-        mov  rdi, [rbx+8]
-        mov  rsi, [rbx+16]
-        mov  rdx, [rbx+24]
-        mov  r10, [rbx+32]
-        mov  r8, [rbx+40]
-        mov  r9, [rbx+48]
+        mov  eax, [rbx]                 # the call, and its arguments
+        movsxd rdi, dword ptr [rbx+4]
+        movsxd rsi, dword ptr [rbx+8]
+        movsxd rdx, dword ptr [rbx+12]
+        movsxd r10, dword ptr [rbx+16]
+        movsxd r8, dword ptr [rbx+20]
+        movsxd r9, dword ptr [rbx+24]
         syscall
-        mov  [rbx+56], rax              # the result, which is accepted
-        cmp  rax, [rbx+64]              # from here
+        mov  [rbx+28], eax              # the result, which is accepted
+        cmp  eax, [rbx+32]              # from here
         jl   other
-        cmp  rax, [rbx+72]              # to here
+        cmp  eax, [rbx+36]              # to here
         jg   other
-        add  rbx, [rbx+80]
+        movsxd rax, dword ptr [rbx+40]
+        add  rbx, rax
         jmp  next
     other:
-        cmp  rax, [rbx+88]              # or if it is this one
+        cmp  eax, [rbx+44]              # or if it is this one
         jne  failed
-        add  rbx, [rbx+96]
+        movsxd rax, dword ptr [rbx+48]
+        add  rbx, rax
         jmp  next
     failed:
         mov  [r12-8], rbx               # which step it was
@@ -51,14 +53,14 @@ from array import array
 from collections.abc import Mapping
 from functools import cache
 
-from hooper.linux.script import NOTHING, RESULT, STEP_WORDS, WORD, Program, Writer
+from hooper.linux.script import NOTHING, POINTER, RESULT, STEP, WORD, Program, Writer
 
 _CODE: Mapping[str, str] = {
     "x86_64": """
         5341544889d34989d4b8b30100000f054885c07404415c5bc3
-        488b03488b7b08488b7310488b53184c8b53204c8b43284c8b4b300f0548894338
-        483b43407c0c483b43487f0648035b50ebcd
-        483b4358750648035b60ebc1
+        8b0348637b04486373084863530c4c635310
+        4c6343144c634b180f0589431c3b43207c0e3b43247f09486343284801c3ebce
+        3b432c7509486343304801c3ebc0
         49895c24f8bf01000000b8e70000000f05
     """
 }
@@ -77,8 +79,9 @@ class _CloneArgs(ctypes.Structure):
     _fields_ = [(name, ctypes.c_uint64) for name in _FIELDS]
 
 
-_STEPS = WORD
+_STEPS = 8
 """Where in the memory the steps begin: behind the address of the one that has failed."""
+_MAP_32BIT = 0x40
 
 
 class Script:
@@ -87,20 +90,24 @@ class Script:
     def __init__(self, program: Program, slots: Mapping[str, int]) -> None:
         """`slots` are filled in; those of the program that are missing stay to be set by `fill`."""
         self._program = program
-        self._data = _STEPS + len(program.steps)
+        end = _STEPS + len(program.steps)
+        self._data = end + -end % POINTER
         size = self._data + len(program.data) + program.room
-        self._memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_32BIT)
         self._view = ctypes.c_char.from_buffer(self._memory)
-        self._steps = ctypes.addressof(self._view) + _STEPS
-        words = array("q", program.steps)
-        words.frombytes(program.data)
-        base = self._steps + len(program.steps)
+        start = ctypes.addressof(self._view)
+        self._steps = start + _STEPS
+        words, data = array("i", program.steps), array("q", program.data)
+        base = start + self._data
         for place in array("I", program.pointers):
             words[place] += base
+        for place in array("I", program.data_pointers):
+            data[place] += base
         for name, value in slots.items():
             for place in program.slots.get(name, ()):
                 words[place] = value
-        self._memory[_STEPS : _STEPS + len(words) * WORD] = words.tobytes()
+        self._memory[_STEPS:end] = words.tobytes()
+        self._memory[self._data : self._data + len(program.data)] = data.tobytes()
         self.pid = 0
 
     def begin(self, flags: int, cgroup: int | None = None) -> None:
@@ -144,7 +151,7 @@ class Script:
 
     def failure(self) -> tuple[int, int] | None:
         """What ended it: a call's number, and what that returned; None if nothing has."""
-        address = self._word(0)
+        address = int.from_bytes(self._memory[:_STEPS], "little")
         if not address:
             return None
         start = _STEPS + address - self._steps
@@ -221,4 +228,4 @@ def _wait(pid: int) -> None:
         pass  # SIGCHLD is ignored: it has ended, and its status is lost
 
 
-assert STEP_WORDS == 13, "the machine code knows the size of a step"
+assert STEP == 52, "the machine code knows the size of a step"
