@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from hooper.api.errors import InvalidArgument
 
@@ -33,6 +34,7 @@ class Reference:
     digest: str = ""
 
     @classmethod
+    @lru_cache(maxsize=1024)
     def parse(cls, text: str) -> Reference:
         """InvalidArgument says what is wrong with `text`."""
         rest, at, digest = text.partition("@")

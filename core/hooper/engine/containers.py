@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -25,7 +24,7 @@ from hooper.api.errors import Conflict, InvalidArgument, NotFound, NotModified
 from hooper.api.isolation import Stats
 from hooper.api.logs import LogEntry, LogQuery, Running
 from hooper.api.model import Container, ContainerConfig, Exec, HostConfig
-from hooper.engine import listing, log_targets, spec
+from hooper.engine import listing, log_targets, spec, trees
 from hooper.engine.clock import seconds
 from hooper.engine.container_files import ContainerFiles
 from hooper.engine.core import Core
@@ -161,7 +160,7 @@ class ContainerService(Containers):
                 except NotFound:
                     pass
                 core.networks.release(container.id)
-                shutil.rmtree(core.data_dir(container.id), ignore_errors=True)
+                trees.remove(core.data_dir(container.id))
                 self._store.delete(container)
                 self._execs.forget(container.id)
                 self.lifecycle.forget(container.id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -148,11 +149,18 @@ def _edited(path: str) -> Iterator[list[str]]:
 
 
 def _host_resolver(path: str = "/etc/resolv.conf") -> tuple[list[str], list[str], list[str]]:
-    found: dict[str, list[str]] = {"nameserver": [], "search": [], "options": []}
     try:
-        text = Path(path).read_text()
+        found = os.stat(path)
+        return _resolver(path, found.st_ino, found.st_mtime_ns, found.st_size)
     except OSError:
         return [], [], []
+
+
+@lru_cache(maxsize=4)
+def _resolver(path: str, *_: int) -> tuple[list[str], list[str], list[str]]:
+    """Servers, search domains and options; nobody changes the lists. It is read again when it is another file."""
+    found: dict[str, list[str]] = {"nameserver": [], "search": [], "options": []}
+    text = Path(path).read_text()
     for line in text.splitlines():
         word, *values = line.split() or [""]
         if word == "nameserver":

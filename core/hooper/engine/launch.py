@@ -16,7 +16,7 @@ from hooper.api.isolation import Bundle
 from hooper.api.model import Container
 from hooper.api.network import Endpoint, SandboxMode
 from hooper.api.storage import Mount
-from hooper.engine import etc_files, ports, spec
+from hooper.engine import etc_files, ports, spec, trees
 from hooper.engine.core import Core
 from hooper.engine.mount_sources import MountSources
 from hooper.runtime import wire
@@ -124,7 +124,7 @@ class Starter:
 
     def clean(self, container_id: str) -> None:
         """Removes the volatile files of a container that has ended."""
-        shutil.rmtree(self._core.run_dir(container_id), ignore_errors=True)
+        trees.remove(self._core.run_dir(container_id))
 
     async def release_volumes(self, container: Container) -> None:
         """Also what else the host has mounted for it."""

@@ -22,7 +22,7 @@ WORD, POINTER = 4, 8
 STEP_WORDS = 13
 STEP = STEP_WORDS * WORD
 """Bytes of a step. Its words, all signed: number of the call, six arguments, result, the range of results to accept
-(two words) and how far the next step is then, one more result to accept and how far the next step is then (in bytes)."""
+(two words) and how far the next step is then, one more result to accept and how far the next step is then."""
 RESULT, NEXT, NEXT_OTHER = 7, 10, 12
 """Which word of a step is which."""
 ANY = (0, (1 << 31) - 1)

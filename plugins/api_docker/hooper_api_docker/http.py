@@ -234,7 +234,8 @@ class Connection:
         """
         loop = asyncio.get_running_loop()
         scope = anyio.CancelScope()
-        sock, closed = self.transport.socket, False
+        # The number: asyncio writes a whole socket out as text to find that it does not know it.
+        sock, closed = self.transport.socket.fileno(), False
 
         def readable() -> None:
             nonlocal closed
