@@ -97,18 +97,23 @@ class Script:
         self._view = ctypes.c_char.from_buffer(self._memory)
         start = ctypes.addressof(self._view)
         self._steps = start + _STEPS
-        words, data = array("i", program.steps), array("q", program.data)
-        base = start + self._data
-        for place in array("I", program.pointers):
-            words[place] += base
-        for place in array("I", program.data_pointers):
-            data[place] += base
-        for name, value in slots.items():
-            for place in program.slots.get(name, ()):
-                words[place] = value
-        self._memory[_STEPS:end] = words.tobytes()
-        self._memory[self._data : self._data + len(program.data)] = data.tobytes()
+        self._memory[_STEPS:end] = program.steps
+        self._memory[self._data : self._data + len(program.data)] = program.data
+        self._fill(program, start + self._data, slots)
         self.pid = 0
+
+    def _fill(self, program: Program, base: int, slots: Mapping[str, int]) -> None:
+        """In place: copies would be memory that a monitor keeps."""
+        with memoryview(self._memory) as memory:
+            with memory[_STEPS : _STEPS + len(program.steps)].cast("i") as words:
+                for place in array("I", program.pointers):
+                    words[place] += base
+                for name, value in slots.items():
+                    for place in program.slots.get(name, ()):
+                        words[place] = value
+            with memory[self._data : self._data + len(program.data)].cast("q") as data:
+                for place in array("I", program.data_pointers):
+                    data[place] += base
 
     def begin(self, flags: int, cgroup: int | None = None) -> None:
         """Lets a new process carry it out; `flags` are CLONE_NEW*, `cgroup` a descriptor of a cgroup v2 to be born in.

@@ -12,6 +12,7 @@ _ROW = re.compile(rb"^ *\d+ +(\d+) +\d+ +\d+ +(\d+)$", re.MULTILINE)
 """Of CPython's table of small-object pools: class, size, pools, blocks in use, blocks free."""
 
 _kept: list[object] = []
+_malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
 
 
 def settle() -> None:
@@ -26,9 +27,13 @@ def settle() -> None:
     gc.freeze()
     for size, free in _holes():
         _kept.append([_filler(size) for _ in range(free)])
-    # What malloc has free is given back: a fork copies the page table's entry of each page that is there.
-    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
-        trim(0)
+    trim()  # a fork copies the page table's entry of each page that is there
+
+
+def trim() -> None:
+    """Gives back what malloc has free, where it can (glibc)."""
+    if _malloc_trim is not None:
+        _malloc_trim(0)
 
 
 def _filler(size: int) -> object:

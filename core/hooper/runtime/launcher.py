@@ -161,7 +161,7 @@ class Launcher:
     def _have_container(self, told: spare.Told) -> bool:
         """True if the process is as it was before."""
         channel = socket.socket(fileno=told.fds.pop(0))
-        again = monitor.main(channel, told.data, told.fds, self._backends, self._log_drivers, told.netns)
+        again = monitor.main(channel, told.taken(), told.fds, self._backends, self._log_drivers, told.netns)
         gc.collect(0)  # what was made for this container, and refers to itself
         return again and descriptors() == self._inherited
 

@@ -121,6 +121,7 @@ class Making:
         if self._allowed and attempt.succeeded():
             attempt.close()
             self._attempt = None
+            self._spawn.outline.draft = b""  # it is large, and not needed again
             return p.Started(id=0, pid=self.pid, time_ns=0), []
         self.ready, self.failed = False, True
         return None

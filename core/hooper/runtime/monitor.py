@@ -17,7 +17,7 @@ from hooper.api.errors import Conflict, HooperError, Internal, NotFound, to_wire
 from hooper.api.isolation import Bundle, IsolationBackend, Process
 from hooper.api.logs import LogDriver, LogWriter
 from hooper.linux import syscalls
-from hooper.runtime import maker, spare, wire
+from hooper.runtime import heap, maker, spare, wire
 from hooper.runtime import protocol as p
 from hooper.runtime.log_writers import open_writer
 from hooper.runtime.loop import READ, Loop
@@ -30,6 +30,8 @@ RELEASE_S = 10.0
 """How long a connected daemon may take to say Release."""
 EXECS_REMEMBERED = 32
 """How many of those that ended a daemon that connects is told of."""
+SETTLED_S = 0.1
+"""A container that runs for so long may run for longer: what its start took of memory is given back."""
 SEND_S = 2
 """A daemon that takes no message for so long is dropped; it can connect again."""
 
@@ -54,7 +56,10 @@ def main(
     """
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     try:
-        monitor = _begin(channel, _spawn_decoder.decode(data), fds, backends, made)
+        spawn = _spawn_decoder.decode(data)
+        spawn.bundle = spawn.bundle.copy()  # it would keep all of the data
+        del data
+        monitor = _begin(channel, spawn, fds, backends, made)
     except Exception as error:
         wire.send(channel, wire.encode(p.Failed(error=to_wire(error))))
         return False
@@ -204,6 +209,7 @@ class Monitor:
         self._started_ns = time.time_ns()
         pid = self._container.process.pid
         self._send(self._spawner, p.Started(id=self._start_id, pid=pid, time_ns=self._started_ns))
+        self.loop.call_later(SETTLED_S, heap.trim)
 
     def _exists(self, pid: int, console: int | None) -> None:
         self._container.made(Process(pid=pid, console=console), self._spawn.console_size)

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from hooper.api import oci
 from hooper.api.errors import Internal
-from hooper.api.isolation import Bundle, Gate, IsolationBackend, Outline, Process, Stats, Stdio
+from hooper.api.isolation import GATE_READY, Attempt, Bundle, IsolationBackend, Outline, Process, Stats, Stdio
 from hooper.api.logs import LogDriver, LogTarget
 from hooper.linux import syscalls
 from hooper.runtime import monitor, wire
@@ -91,6 +91,19 @@ def _spawn(directory: Path, log_driver: str) -> p.Spawn:
 # --- who plays the others ---
 
 
+def _live_as_container(stdio: Stdio, gate: int) -> NoReturn:
+    try:
+        signal.alarm(_PATIENCE_S)
+        os.write(gate, GATE_READY)
+        if os.read(gate, 16):
+            os.write(stdio.stdout or 1, _OUTPUT)
+            os.close(gate)
+            while True:
+                signal.pause()
+    finally:
+        os._exit(1)
+
+
 def _play_daemon(pairs: Sequence[tuple[socket.socket, socket.socket]]) -> NoReturn:
     """Starts each container, runs an exec in it, ends it."""
     try:
@@ -125,19 +138,30 @@ def _say(end: socket.socket, message: p.Message, until: type[p.Message], fds: Se
             return
 
 
+class _Attempt:
+    """`hooper.api.isolation.Attempt`."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    def complete(self) -> None:
+        """Nothing is known late."""
+
+    def succeeded(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        """Nothing was taken."""
+
+
 class _Player(IsolationBackend):
     """Its containers are forks that wait for their end."""
 
-    def fork(self, outline: Outline) -> int | None:
-        return os.fork()
-
-    def become(self, bundle: Bundle, stdio: Stdio, gate: Gate) -> NoReturn:
-        signal.alarm(_PATIENCE_S)
-        gate.ready(None)
-        os.close(gate.fileno())
-        os.write(stdio.stdout or 1, _OUTPUT)
-        while True:
-            signal.pause()
+    def attempt(self, outline: Outline, stdio: Stdio, netns: int | None, gate: int) -> Attempt | None:
+        pid = os.fork()
+        if pid == 0:
+            _live_as_container(stdio, gate)
+        return _Attempt(pid)
 
     def exec(self, bundle: Bundle, process: oci.Process, stdio: Stdio, init_pid: int) -> Process:
         pid = os.fork()

@@ -12,6 +12,7 @@ import select
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from hooper.api.errors import HooperError
@@ -34,13 +35,19 @@ class Netns(NamedTuple):
     made_as: NewNetns
 
 
-class Told(NamedTuple):
+@dataclass
+class Told:
     """What a monitor has waited for."""
 
     data: bytes
-    """A Spawn, still encoded."""
+    """A Spawn, still encoded; see `taken`."""
     fds: list[int]
     netns: Netns | None
+
+    def taken(self) -> bytes:
+        """The data, of which nothing is left here: it is more than a monitor keeps of it."""
+        data, self.data = self.data, b""
+        return data
 
 
 # --- in the launcher ---

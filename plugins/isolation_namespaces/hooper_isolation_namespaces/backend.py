@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from hooper.api import oci
 from hooper.api.driver import HostInfo
 from hooper.api.errors import Conflict, HooperError, Internal, SkipDriver, StartFailed
 from hooper.api.isolation import Attempt, Bundle, Gate, IsolationBackend, Outline, Process, Stats, Stdio
-from hooper.linux import capabilities, script_run, seccomp
+from hooper.linux import capabilities, seccomp
 from hooper.linux.cgroups import Cgroup, open_cgroup
 from hooper.linux.seccomp_default import packed_profile
 from hooper_isolation_namespaces import attempting, joining, setup
@@ -48,7 +49,8 @@ class NamespacesBackend(IsolationBackend):
         open_cgroup(f"{_PARENT}/preload").create_parents()
         profile = packed_profile(tuple(capabilities.DEFAULT_CAPABILITIES), host.architecture, host.kernel)
         seccomp.compile_filter(profile)
-        script_run.available()
+        with suppress(OSError):
+            attempting.rehearse(open_cgroup(f"{_PARENT}/preload"))
 
     # --- a container that a script makes ---
 

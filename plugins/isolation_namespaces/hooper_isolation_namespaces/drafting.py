@@ -78,6 +78,28 @@ def draft(bundle: Bundle, cgroup: Cgroup, machine: str, last_capability: int) ->
     return Drafted(writer.program(), flags, orders is not None)
 
 
+def rehearsal() -> Program:
+    """A script that makes nothing: it meets at the gate, takes the identity that it has, and ends."""
+    writer = Writer(os.uname().machine)
+    home, groups = writer.block(bytes(LONGEST_HOME + 8), HOME), writer.block(bytes(MOST_GROUPS * 4), GROUP_LIST)
+    for slot, number in ((GATE, _GATE), (STDIN, 0), (STDOUT, 1), (STDERR, 2)):
+        writer.call("dup3", slot, number, 0, accept=(number, number))
+    writer.call("close_range", 3, _GATE - 1, 0)
+    writer.call("close_range", _GATE + 1, 0x7FFFFFFF, 0)
+    for name in (PASSWD, GROUP):
+        number = writer.open("openat", sys.AT_FDCWD, f"/etc/{name}", os.O_RDONLY, 0, other=-errno.ENOENT)
+        with writer.unless_other(writer.size - 1):
+            writer.call("read", number, writer.room(FILE_SIZE, name), FILE_SIZE, accept=ANY, mark=name)
+            writer.close(number)
+    writer.call("write", _GATE, GATE_READY, len(GATE_READY), accept=ANY)
+    writer.call("read", _GATE, writer.room(_WAIT, "word"), _WAIT, accept=ANY)
+    writer.call("setgroups", GROUPS, groups)
+    writer.call("setresgid", GID, GID, GID)
+    writer.call("setresuid", UID, UID, UID)
+    writer.call("chdir", home)  # nowhere: so it ends
+    return writer.program()
+
+
 def root_texts(rootfs: Sequence[Mount]) -> dict[str, bytes]:
     """What is to be put in the places of the script that name the directories of its snapshot. Unusual as `draft`."""
     return {_root_place(number): _root_text(mount) + b"\0" for number, mount in enumerate(rootfs)}
@@ -159,7 +181,7 @@ class _Drafter(Writer):
         if order.texts:
             self._write_file(order.path, *order.texts)
         else:
-            self.call("mkdirat", sys.AT_FDCWD, order.path, 0o777, other=-errno.EEXIST)
+            self.call("mkdirat", sys.AT_FDCWD, order.path, 0o755, other=-errno.EEXIST)
 
     def _write_file(self, path: str, *texts: str | bytes, other: int = NOTHING) -> None:
         fd = self.open("openat", sys.AT_FDCWD, path, os.O_WRONLY | os.O_CLOEXEC, 0)
