@@ -159,6 +159,11 @@ class IsolationBackend(ABC):
     def preload(self, host: HostInfo) -> None:
         """Runs once in the launcher: imports and computes what `create` and `exec` will need."""
 
+    def rehearse(self) -> None:
+        """Runs several times in the launcher, after `preload`: goes through what monitors will do for most containers,
+        and leaves no trace. The interpreter adapts code that has run a few times, and writes less to it then: monitors
+        are smaller and quicker for that. An error costs nothing but this. The default does nothing."""
+
     def outline(self, bundle: Bundle) -> Outline:
         """Runs in the daemon, on a bundle that has no `netns` yet. A backend that has a quick way to make such a
         container prepares its `draft`."""

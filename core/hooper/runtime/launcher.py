@@ -82,7 +82,8 @@ class Launcher:
     def rehearse(self) -> None:
         """What goes wrong in it costs speed alone."""
         try:
-            rehearsal.rehearse(self._place, self._log_drivers, self._log_driver)
+            backends = list(self._backends.values())
+            rehearsal.rehearse(self._place, backends, self._log_drivers, self._log_driver)
         except Exception as error:
             print(f"hooper launcher: the rehearsal failed: {error!r}", file=sys.stderr, flush=True)
 
@@ -195,6 +196,7 @@ def main(arguments: Sequence[str]) -> None:
     # For them: Python ignores these, and what is ignored stays so through exec; a handler does not.
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, _outlive)
+    heap.fill()
     launcher.rehearse()
     heap.settle()
     launcher.serve()

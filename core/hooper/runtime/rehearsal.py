@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -19,7 +20,7 @@ from hooper.api.errors import Internal
 from hooper.api.isolation import GATE_READY, Attempt, Bundle, IsolationBackend, Outline, Process, Stats, Stdio
 from hooper.api.logs import LogDriver, LogTarget
 from hooper.linux import syscalls
-from hooper.runtime import monitor, wire
+from hooper.runtime import heap, monitor, wire
 from hooper.runtime import protocol as p
 from hooper.runtime.forking import descriptors
 
@@ -33,21 +34,33 @@ _COMM = Path("/proc/self/comm")
 _heard = wire.decoder(p.FromMonitor)
 
 
-def rehearse(directory: Path, log_drivers: Mapping[str, LogDriver], log_driver: str) -> None:
+def rehearse(
+    directory: Path,
+    backends: Iterable[IsolationBackend],
+    log_drivers: Mapping[str, LogDriver],
+    log_driver: str,
+) -> None:
     """Runs whole lives of containers that are nothing but forks of this process, and leaves no trace of them.
 
     `directory` is made and removed; `log_driver` is the one to run along, "" for none. Must be called while this
     process has a single thread and ignores SIGCHLD.
     """
+    for backend in backends:
+        heap.gather(backend.rehearse)
+        for _ in range(LIVES):
+            backend.rehearse()
     before, name = descriptors(), _COMM.read_text().strip()
     directory.mkdir(mode=0o700)
     try:
-        pairs = [wire.pair() for _ in range(LIVES)]
+        pairs = [wire.pair() for _ in range(LIVES + 1)]
         if os.fork() == 0:
             _play_daemon(pairs)
-        for ours, theirs in pairs:
+        for ours, _ in pairs:
             ours.close()
-            _live(theirs, directory, log_drivers, log_driver)
+        first, *others = [partial(_live, theirs, directory, log_drivers, log_driver) for _, theirs in pairs]
+        heap.gather(first)
+        for life in others:
+            life()
     finally:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)

@@ -12,7 +12,6 @@ import select
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from hooper.api.errors import HooperError
@@ -35,14 +34,11 @@ class Netns(NamedTuple):
     made_as: NewNetns
 
 
-@dataclass
 class Told:
-    """What a monitor has waited for."""
+    """What a monitor has waited for: a Spawn, still encoded, the descriptors that came with it, and a namespace."""
 
-    data: bytes
-    """A Spawn, still encoded; see `taken`."""
-    fds: list[int]
-    netns: Netns | None
+    def __init__(self, data: bytes, fds: list[int], netns: Netns | None) -> None:
+        self.data, self.fds, self.netns = data, fds, netns
 
     def taken(self) -> bytes:
         """The data, of which nothing is left here: it is more than a monitor keeps of it."""

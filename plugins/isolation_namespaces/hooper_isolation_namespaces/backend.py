@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, NoReturn
 
 from hooper.api import oci
@@ -49,14 +48,19 @@ class NamespacesBackend(IsolationBackend):
         open_cgroup(f"{_PARENT}/preload").create_parents()
         profile = packed_profile(tuple(capabilities.DEFAULT_CAPABILITIES), host.architecture, host.kernel)
         seccomp.compile_filter(profile)
-        with suppress(OSError):
-            attempting.rehearse(open_cgroup(f"{_PARENT}/preload"))
+
+    def rehearse(self) -> None:
+        from hooper_isolation_namespaces import rehearsing
+
+        rehearsing.rehearse(open_cgroup(f"{_PARENT}/preload"))
 
     # --- a container that a script makes ---
 
     def outline(self, bundle: Bundle) -> Outline:
+        from hooper_isolation_namespaces import models  # not for the launcher, where it is memory of each monitor
+
         found = super().outline(bundle)
-        found.draft = attempting.written(bundle, _cgroup(bundle), self._known_capabilities())
+        found.draft = models.written(bundle, _cgroup(bundle), self._known_capabilities())
         return found
 
     def attempt(self, outline: Outline, stdio: Stdio, netns: int | None, gate: int) -> Attempt | None:

@@ -26,25 +26,32 @@ from hooper.linux.cgroups import layout as cgroup_layout
 from hooper.linux.defaults import DEVICE_LINKS, DEVICES
 from hooper.linux.mount_options import MountOptions, attributes, parse
 from hooper.linux.overlay import ONE_MOUNT
-from hooper.linux.script import ANY, NEVER, NOTHING, Pointer, Program, Room, Slot, Writer
+from hooper.linux.script import ANY, NEVER, NOTHING, Pointer, Program, Room, Writer
 from hooper_isolation_namespaces.setup import FLAGS, new_namespaces
-
-STDIN, STDOUT, STDERR, NETNS, GATE = (Slot(name) for name in ("stdin", "stdout", "stderr", "netns", "gate"))
-UID, GID, GROUPS = Slot("uid"), Slot("gid"), Slot("groups")
-PASSWD, GROUP, HOME, GROUP_LIST = "passwd", "group", "home", "group list"
-MOST_GROUPS = 64
-LONGEST_HOME = 255
-FILE_SIZE = 64 << 10
-"""Bytes of /etc/passwd and /etc/group that are read; who has more is made as ever."""
+from hooper_isolation_namespaces.slots import (
+    FILE_SIZE,
+    GATE,
+    GID,
+    GROUP,
+    GROUP_LIST,
+    GROUPS,
+    HOME,
+    KEPT_GATE,
+    KEPT_NETNS,
+    LONGEST_HOME,
+    MOST_GROUPS,
+    NETNS,
+    PASSWD,
+    STDERR,
+    STDIN,
+    STDOUT,
+    UID,
+    WAIT,
+)
 
 ROOT_TEXT = ONE_MOUNT + 1
 """Bytes that a `root_texts` has room for."""
 
-_GATE, _NETNS = 60, 61
-"""Their numbers in the new process. Those below are its own to open."""
-FIRST_TAKEN = _GATE
-"""Descriptors that are given must have lower numbers."""
-_WAIT = 16
 _LITTLE_MEMORY = 32 << 20
 """With a limit below that, the kernel could look for a process to kill while the script runs: the monitor, for that has
 the same memory."""
@@ -76,28 +83,6 @@ def draft(bundle: Bundle, cgroup: Cgroup, machine: str, last_capability: int) ->
     writer = _Drafter(bundle, cgroup, machine, last_capability)
     writer.write(orders or ())
     return Drafted(writer.program(), flags, orders is not None)
-
-
-def rehearsal() -> Program:
-    """A script that makes nothing: it meets at the gate, takes the identity that it has, and ends."""
-    writer = Writer(os.uname().machine)
-    home, groups = writer.block(bytes(LONGEST_HOME + 8), HOME), writer.block(bytes(MOST_GROUPS * 4), GROUP_LIST)
-    for slot, number in ((GATE, _GATE), (STDIN, 0), (STDOUT, 1), (STDERR, 2)):
-        writer.call("dup3", slot, number, 0, accept=(number, number))
-    writer.call("close_range", 3, _GATE - 1, 0)
-    writer.call("close_range", _GATE + 1, 0x7FFFFFFF, 0)
-    for name in (PASSWD, GROUP):
-        number = writer.open("openat", sys.AT_FDCWD, f"/etc/{name}", os.O_RDONLY, 0, other=-errno.ENOENT)
-        with writer.unless_other(writer.size - 1):
-            writer.call("read", number, writer.room(FILE_SIZE, name), FILE_SIZE, accept=ANY, mark=name)
-            writer.close(number)
-    writer.call("write", _GATE, GATE_READY, len(GATE_READY), accept=ANY)
-    writer.call("read", _GATE, writer.room(_WAIT, "word"), _WAIT, accept=ANY)
-    writer.call("setgroups", GROUPS, groups)
-    writer.call("setresgid", GID, GID, GID)
-    writer.call("setresuid", UID, UID, UID)
-    writer.call("chdir", home)  # nowhere: so it ends
-    return writer.program()
 
 
 def root_texts(rootfs: Sequence[Mount]) -> dict[str, bytes]:
@@ -170,8 +155,8 @@ class _Drafter(Writer):
         self.call("close_range", 3, 0x7FFFFFFF, sys.CLOSE_RANGE_CLOEXEC)
         self._limit()
         self.call("chdir", self._spec.process.cwd or "/")
-        self.call("write", _GATE, GATE_READY, len(GATE_READY), accept=ANY)
-        self.call("read", _GATE, self.room(_WAIT, "word"), _WAIT, accept=(1, _WAIT))
+        self.call("write", KEPT_GATE, GATE_READY, len(GATE_READY), accept=ANY)
+        self.call("read", KEPT_GATE, self.room(WAIT, "word"), WAIT, accept=(1, WAIT))
         self._drop()
         self._execute()
 
@@ -246,17 +231,17 @@ class _Drafter(Writer):
     def _take_descriptors(self) -> None:
         """Keeps what it is given, and nothing else."""
         self.call("umask", 0, accept=ANY)
-        given = [(GATE, _GATE, os.O_CLOEXEC)]
+        given = [(GATE, KEPT_GATE, os.O_CLOEXEC)]
         if "network" in self._asked:
-            given.append((NETNS, _NETNS, os.O_CLOEXEC))
+            given.append((NETNS, KEPT_NETNS, os.O_CLOEXEC))
         for slot, number, flags in (*given, (STDIN, 0, 0), (STDOUT, 1, 0), (STDERR, 2, 0)):
             self.call("dup3", slot, number, flags, accept=(number, number))
             self.taken(number)
-        self.call("close_range", 3, _GATE - 1, 0)
+        self.call("close_range", 3, KEPT_GATE - 1, 0)
         self.call("close_range", max(number for _, number, _ in given) + 1, 0x7FFFFFFF, 0)
         if "network" in self._asked:
-            self.call("setns", _NETNS, sys.CLONE_NEWNET)
-            self.close(_NETNS)
+            self.call("setns", KEPT_NETNS, sys.CLONE_NEWNET)
+            self.close(KEPT_NETNS)
 
     def _mount_root(self) -> None:
         shared = ("shared", "rshared")

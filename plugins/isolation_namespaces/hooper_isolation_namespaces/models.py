@@ -15,6 +15,7 @@ from hooper.api.isolation import Bundle
 from hooper.linux.cgroups import Cgroup
 from hooper.linux.script import Program
 from hooper_isolation_namespaces import drafting
+from hooper_isolation_namespaces.attempting import Draft, possible
 
 _MOST = 32
 """How many are kept, those used last."""
@@ -33,7 +34,20 @@ class _Model(NamedTuple):
 
 
 _models: OrderedDict[tuple[object, ...], _Model] = OrderedDict()
-_encoder = msgspec.json.Encoder(enc_hook=str)
+_encoder, _draft_encoder = msgspec.json.Encoder(enc_hook=str), msgspec.msgpack.Encoder()
+
+
+def written(bundle: Bundle, cgroup: Cgroup, last_capability: int) -> bytes:
+    """The draft of a container, encoded; empty if it is none for a script, or none runs here."""
+    if not possible():
+        return b""
+    try:
+        texts = drafting.root_texts(bundle.rootfs)
+        drafted = draft(bundle, cgroup, last_capability)
+    except drafting.Unusual:
+        return b""
+    resources = None if drafted.makes_cgroup else bundle.spec.linux.resources
+    return _draft_encoder.encode(Draft(*drafted, texts, bundle.spec.process.user, resources))
 
 
 def draft(bundle: Bundle, cgroup: Cgroup, last_capability: int) -> drafting.Drafted:

@@ -1,0 +1,22 @@
+"""What a script (`drafting`) leaves open, and the monitor (`attempting`) fills in or reads."""
+
+from __future__ import annotations
+
+from hooper.linux.script import Slot
+
+STDIN, STDOUT, STDERR, NETNS, GATE = (Slot(name) for name in ("stdin", "stdout", "stderr", "netns", "gate"))
+"""Descriptors that it is given."""
+UID, GID, GROUPS = Slot("uid"), Slot("gid"), Slot("groups")
+"""Who the program runs as, and how many groups there are in GROUP_LIST."""
+PASSWD, GROUP, HOME, GROUP_LIST = "passwd", "group", "home", "group list"
+"""Places: the two files as far as they were read, the variable HOME where it is missing, and the groups."""
+MOST_GROUPS = 64
+LONGEST_HOME = 255
+FILE_SIZE = 64 << 10
+"""Bytes of /etc/passwd and /etc/group that are read; who has more is made as ever."""
+KEPT_GATE, KEPT_NETNS = 60, 61
+"""Numbers in the new process. Those below are its own to open."""
+FIRST_TAKEN = KEPT_GATE
+"""Descriptors that are given must have lower numbers."""
+WAIT = 16
+"""Bytes of the word to go on."""
