@@ -10,12 +10,13 @@ CODE = """
 import os, signal, sys, time
 from pathlib import Path
 from hooper.runtime import rehearsal
+from hooper_isolation_namespaces.backend import NamespacesBackend
 from hooper_log_jsonfile.driver import JsonFileDriver
 
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 place = Path(sys.argv[1])
 before = sorted(os.listdir("/proc/self/fd")), Path("/proc/self/comm").read_text()
-rehearsal.rehearse(place, {"json-file": JsonFileDriver("json-file", None)}, "json-file")
+rehearsal.rehearse(place, [NamespacesBackend("namespaces", None)], {"json-file": JsonFileDriver("json-file", None)}, "json-file")
 after = sorted(os.listdir("/proc/self/fd")), Path("/proc/self/comm").read_text()
 assert before == after, (before, after)
 assert signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN
