@@ -18,7 +18,7 @@ from hooper.linux import capabilities
 from hooper.linux.cgroups import Cgroup, Layout, Order
 from hooper.linux.cgroups_v1 import LegacyCgroup
 from hooper.linux.script import NUMBERS
-from hooper_isolation_namespaces import drafting, models
+from hooper_isolation_namespaces import drafting, drafting_files, models
 
 MACHINE = platform.machine()
 pytestmark = pytest.mark.skipif(MACHINE not in NUMBERS, reason="there are no scripts for this machine")
@@ -31,7 +31,7 @@ def _cgroups_v1(monkeypatch: pytest.MonkeyPatch) -> None:
     points = {name: f"/cg/{name}" for name in ("memory", "cpu", "devices", "pids")}
     for module in ("cgroups", "cgroups_v1"):
         monkeypatch.setattr(f"hooper.linux.{module}.layout", lambda: Layout("", points))
-    monkeypatch.setattr(drafting, "cgroup_layout", lambda: Layout("", points))
+    monkeypatch.setattr(drafting_files, "cgroup_layout", lambda: Layout("", points))
     models._models.clear()
 
 
@@ -140,13 +140,13 @@ def test_the_unusual_has_no_script(change: Callable[[Bundle], object]) -> None:
     bundle = bundle_of("a" * 64)
     change(bundle)
     for _ in range(2):
-        with pytest.raises(drafting.Unusual):
+        with pytest.raises(drafting_files.Unusual):
             models.draft(bundle, cgroup_of(bundle), LAST)
 
 
 @pytest.mark.parametrize("mount", [Mount("zfs", "tank", ()), Mount("overlay", "overlay", ("x" * 5000,))])
 def test_a_snapshot_that_no_script_can_mount(mount: Mount) -> None:
-    with pytest.raises(drafting.Unusual):
+    with pytest.raises(drafting_files.Unusual):
         drafting.root_texts([mount])
 
 

@@ -16,6 +16,7 @@ from hooper.linux.cgroups import Cgroup
 from hooper.linux.script import Program
 from hooper_isolation_namespaces import drafting
 from hooper_isolation_namespaces.attempting import Draft, possible
+from hooper_isolation_namespaces.drafting_files import Unusual
 
 _MOST = 32
 """How many are kept, those used last."""
@@ -44,7 +45,7 @@ def written(bundle: Bundle, cgroup: Cgroup, last_capability: int) -> bytes:
     try:
         texts = drafting.root_texts(bundle.rootfs)
         drafted = draft(bundle, cgroup, last_capability)
-    except drafting.Unusual:
+    except Unusual:
         return b""
     resources = None if drafted.makes_cgroup else bundle.spec.linux.resources
     return _draft_encoder.encode(Draft(*drafted, texts, bundle.spec.process.user, resources))
@@ -61,7 +62,7 @@ def draft(bundle: Bundle, cgroup: Cgroup, last_capability: int) -> drafting.Draf
     else:
         _models.move_to_end(key)
     if model.drafted is None:
-        raise drafting.Unusual
+        raise Unusual
     return model.drafted._replace(program=_copy(model.drafted.program, model, bundle.id.encode()))
 
 
@@ -78,7 +79,7 @@ def _key(bundle: Bundle) -> tuple[object, ...]:
 def _made(bundle: Bundle, cgroup: Cgroup, last_capability: int) -> _Model:
     try:
         drafted = drafting.draft(bundle, cgroup, os.uname().machine, last_capability)
-    except drafting.Unusual:
+    except Unusual:
         return _Model(None, (), ())
     name = bundle.id.encode()
     data = drafted.program.data
