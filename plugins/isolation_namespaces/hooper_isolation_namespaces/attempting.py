@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from array import array
 from functools import cache
@@ -37,13 +38,25 @@ _decoder = msgspec.msgpack.Decoder(Draft)
 
 @cache
 def possible() -> bool:
-    """Not where any process of a container's user could trace the one that carries out the script: it has the monitor's
-    memory, which fs.suid_dumpable=1 would lay open when it changes its user (proc_sys_fs(5))."""
+    """Whether scripts make containers on this host.
+
+    Not where any process of a container's user could trace the one that carries out the script: it has the monitor's
+    memory, which fs.suid_dumpable=1 would lay open when it changes its user (proc_sys_fs(5)). Nor before Linux 5.12,
+    where mounts get their attributes another way.
+    """
     try:
         with open("/proc/sys/fs/suid_dumpable") as file:
-            return file.read().strip() != "1" and available()
+            return file.read().strip() != "1" and _has_mount_setattr() and available()
     except OSError:
         return False
+
+
+def _has_mount_setattr() -> bool:
+    try:
+        sys.mount_setattr(-1)
+    except OSError as error:
+        return error.errno != errno.ENOSYS
+    return True
 
 
 def begun(outline: Outline, cgroup: Cgroup, stdio: Stdio, netns: int | None, gate: int) -> Attempt | None:
