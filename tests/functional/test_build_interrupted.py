@@ -65,8 +65,16 @@ def own(shared: Hooper) -> Iterator[Hooper]:
 def emptied(engine: Hooper) -> dict[str, Any]:
     """Without any finished step, and the footprint of that."""
     assert engine.request("POST", "/build/prune?all=1")[0] == 200
-    support.until(lambda: not footprint(engine)["trash"], what="an empty trash")
-    return footprint(engine)
+    found = footprint(engine)
+
+    def still() -> bool:
+        """The worker that empties the trash ends a moment after that."""
+        nonlocal found
+        found = footprint(engine)
+        return not found["trash"] and "hooper-worker" not in found["processes"]
+
+    support.until(still, what="an empty trash and no worker")
+    return found
 
 
 # --- who goes away, and how ---
