@@ -22,3 +22,34 @@ def test_holes_are_filled() -> None:
     assert before > 500_000
     assert after < before / 10
     assert done.stderr == ""
+
+
+GATHERING = """
+import os
+from hooper.runtime import heap
+
+def called(word, *, more="!"):
+    return [letter for letter in word + more]
+
+def other():
+    return 1
+
+before = called.__code__, other.__code__
+heap.gather(lambda: called("run"))
+assert called.__code__ is not before[0] and other.__code__ is before[1]
+assert called("go") == ["g", "o", "!"]
+assert len(os.listdir("/proc/self/task")) == 1
+try:
+    heap.gather(lambda: called(1))
+except TypeError:
+    pass
+else:
+    raise AssertionError
+import sys
+assert sys.getprofile() is None
+"""
+
+
+def test_code_that_has_been_called_is_laid_together_and_works_as_before() -> None:
+    done = subprocess.run([sys.executable, "-c", GATHERING], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
