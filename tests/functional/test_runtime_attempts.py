@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
 import pytest
-from runtime_support import BOTH, HERE, Client, Exit, frames, launch, make_launcher, spawn_of
+from runtime_support import BOTH, Client, Exit, frames, launch, spawn_of
 
 from hooper.api.errors import StartFailed
 from hooper.runtime.client import Launcher
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=["FailsEarly", "FailsToComplete", "FailsLate", "FakeAttempt"])
-async def launcher(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Launcher]:
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), *sys.path]))
-    launcher = make_launcher(tmp_path, request.param)
-    await launcher.start()
-    yield launcher
-    await launcher.aclose()
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.parametrize(
+        "launcher", ["FailsEarly", "FailsToComplete", "FailsLate", "FakeAttempt"], indirect=True, scope="function"
+    ),
+]
 
 
 async def test_output_and_exit_code(launcher: Launcher, tmp_path: Path) -> None:

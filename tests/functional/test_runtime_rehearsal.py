@@ -16,8 +16,8 @@ from hooper_log_jsonfile.driver import JsonFileDriver
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 place = Path(sys.argv[1])
 before = sorted(os.listdir("/proc/self/fd")), Path("/proc/self/comm").read_text()
-backends, log_drivers = [NamespacesBackend("namespaces", None)], {"json-file": JsonFileDriver("json-file", None)}
-rehearsal.rehearse(place, backends, log_drivers, "json-file")
+rehearsal.rehearse_backend(NamespacesBackend("namespaces", None))
+rehearsal.rehearse(place, {"json-file": JsonFileDriver("json-file", None)}, "json-file")
 after = sorted(os.listdir("/proc/self/fd")), Path("/proc/self/comm").read_text()
 assert before == after, (before, after)
 assert signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN

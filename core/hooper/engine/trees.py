@@ -17,7 +17,5 @@ def remove(directory: Path) -> None:
             for entry in entries:
                 (os.rmdir if entry.is_dir(follow_symlinks=False) else os.unlink)(entry.path)
         os.rmdir(directory)
-    except FileNotFoundError:
-        return
-    except OSError:
+    except OSError:  # also of what somebody else has removed meanwhile
         shutil.rmtree(directory, ignore_errors=True)

@@ -55,21 +55,22 @@ class LegacyCgroup(Cgroup):
         return [name for name in wanted if name in layout().v1]
 
     def create(self, resources: oci.Resources | None) -> None:
-        controllers = self._controllers(resources)
-        for name in controllers:
+        for name in self._controllers(resources):
             if name == "cpuset":
                 _inherit_cpuset(layout().v1[name], self.path)
             else:
                 make_directory(self._place(name))
-        self._made = list(dict.fromkeys(layout().v1[name] for name in controllers))
+        self._made = self._wanted(resources)
 
     def planned(self, resources: oci.Resources | None) -> dict[str, str]:
-        points = dict.fromkeys(layout().v1[name] for name in self._controllers(resources))
-        return {os.path.basename(point): point + self.path for point in points}
+        return {os.path.basename(point): point + self.path for point in self._wanted(resources)}
 
     def entrances(self, resources: oci.Resources | None) -> list[str]:
-        points = dict.fromkeys(layout().v1[name] for name in self._controllers(resources))
-        return [self._entrance(point) for point in points]
+        return [self._entrance(point) for point in self._wanted(resources)]
+
+    def _wanted(self, resources: oci.Resources | None) -> list[str]:
+        """The mount points of the hierarchies that it is made in; some hold several controllers."""
+        return list(dict.fromkeys(layout().v1[name] for name in self._controllers(resources)))
 
     def _entrance(self, point: str) -> str:
         # A thread that moves itself takes no lock; anything else waits for an RCU grace period, some 8 ms.
@@ -79,10 +80,12 @@ class LegacyCgroup(Cgroup):
         controllers = self._controllers(resources)
         if resources and (resources.memory or resources.cpu or resources.block_io):
             return None
+        if resources and resources.pids and "pids" not in controllers:
+            return None  # `apply` says so
         made = [Order(self._place(name)) for name in controllers]
         if resources and resources.devices:
             made += self._device_orders(resources.devices)
-        if resources and resources.pids and "pids" in controllers:
+        if resources and resources.pids:
             made.append(Order(f"{self._place('pids')}/pids.max", [_pids(resources.pids).encode()]))
         return made
 

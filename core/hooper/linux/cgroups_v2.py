@@ -78,11 +78,11 @@ class UnifiedCgroup(Cgroup):
     def entrances(self, resources: oci.Resources | None) -> list[str]:
         return []
 
-    def birthplace(self) -> int | None:
+    def birthplace(self) -> int:
         return os.open(self._entrance(), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def fork(self) -> int:
-        fd = os.open(self._entrance(), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = self.birthplace()
         try:
             pid = fork_into(fd)
             self.inside = pid == 0

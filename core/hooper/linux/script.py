@@ -101,7 +101,7 @@ class Writer:
 
     # --- what steps point to ---
 
-    def text(self, text: str | bytes) -> Pointer:
+    def text(self, text: str | bytes, name: str = "") -> Pointer:
         """The place of a text, which is there once however often it is asked for."""
         raw = os.fsencode(text) if isinstance(text, str) else text
         found = self._texts.get(raw)
@@ -109,6 +109,8 @@ class Writer:
             found = self._texts[raw] = Pointer(len(self._data))
             self._data += raw
             self._data.append(0)
+        if name:
+            self._places[name] = found
         return found
 
     def block(self, content: bytes, name: str = "") -> Pointer:

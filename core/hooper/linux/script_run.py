@@ -50,7 +50,7 @@ import mmap
 import os
 import signal
 from array import array
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 
 from hooper.linux.script import NOTHING, POINTER, RESULT, STEP, WORD, Program, Writer
@@ -126,11 +126,20 @@ class Script:
             arguments.cgroup = cgroup
         self.pid = _spawn().begin(arguments, self._steps)
 
+    @property
+    def open_slots(self) -> Collection[str]:
+        """Names of all that the program leaves to be filled in."""
+        return self._program.slots
+
     def fill(self, slot: str, value: int) -> None:
         """Fills a slot in that no step has used yet."""
         for place in self._program.slots.get(slot, ()):
             start = _STEPS + place * WORD
             self._memory[start : start + WORD] = value.to_bytes(WORD, "little", signed=True)
+
+    def address(self, place: str) -> int:
+        """Where a place of the program is, for a slot that is to point to it."""
+        return self._steps - _STEPS + self._data + self._program.places[place]
 
     def has(self, place: str) -> bool:
         """Whether the program has such a place."""
@@ -206,7 +215,7 @@ def _spawn() -> _Spawn:
 
 @cache
 def available() -> bool:
-    """Whether scripts run here; tried once in this process and its forks, which must have a single thread then.
+    """Whether scripts run here; tried once in this process and its forks.
 
     They do not on other processors than those that there is code for, where memory may not be made executable, or
     where a sandbox forbids clone3(2).

@@ -16,7 +16,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -81,11 +82,15 @@ class Launcher:
 
     def rehearse(self) -> None:
         """What goes wrong in it costs speed alone."""
+        for name, backend in self._backends.items():
+            self._try(f"the rehearsal of {name}", partial(rehearsal.rehearse_backend, backend))
+        self._try("the rehearsal", lambda: rehearsal.rehearse(self._place, self._log_drivers, self._log_driver))
+
+    def _try(self, what: str, run: Callable[[], None]) -> None:
         try:
-            backends = list(self._backends.values())
-            rehearsal.rehearse(self._place, backends, self._log_drivers, self._log_driver)
+            run()
         except Exception as error:
-            print(f"hooper launcher: the rehearsal failed: {error!r}", file=sys.stderr, flush=True)
+            print(f"hooper launcher: {what} failed: {error!r}", file=sys.stderr, flush=True)
 
     def serve(self) -> None:
         """Returns when the daemon's end is closed."""

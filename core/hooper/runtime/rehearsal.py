@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -34,21 +34,19 @@ _COMM = Path("/proc/self/comm")
 _heard = wire.decoder(p.FromMonitor)
 
 
-def rehearse(
-    directory: Path,
-    backends: Iterable[IsolationBackend],
-    log_drivers: Mapping[str, LogDriver],
-    log_driver: str,
-) -> None:
+def rehearse_backend(backend: IsolationBackend) -> None:
+    """Goes through what the backend will do in monitors. Any error is the backend's."""
+    heap.gather(backend.rehearse)
+    for _ in range(LIVES):
+        backend.rehearse()
+
+
+def rehearse(directory: Path, log_drivers: Mapping[str, LogDriver], log_driver: str) -> None:
     """Runs whole lives of containers that are nothing but forks of this process, and leaves no trace of them.
 
     `directory` is made and removed; `log_driver` is the one to run along, "" for none. Must be called while this
     process has a single thread and ignores SIGCHLD.
     """
-    for backend in backends:
-        heap.gather(backend.rehearse)
-        for _ in range(LIVES):
-            backend.rehearse()
     before, name = descriptors(), _COMM.read_text().strip()
     directory.mkdir(mode=0o700)
     try:

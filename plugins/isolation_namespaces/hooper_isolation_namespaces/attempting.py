@@ -13,7 +13,7 @@ from hooper.api import oci
 from hooper.api.errors import Internal
 from hooper.api.isolation import Outline, Stdio
 from hooper.linux import syscalls as sys
-from hooper.linux.cgroups import Cgroup
+from hooper.linux.cgroups import Cgroup, read
 from hooper.linux.script import Program
 from hooper.linux.script_run import Script, available
 from hooper_isolation_namespaces import credentials, slots
@@ -31,6 +31,7 @@ class Draft(msgspec.Struct):
     user: oci.User
     resources: oci.Resources | None
     """Of a cgroup that the script does not make."""
+    oom_score: int
 
 
 _decoder = msgspec.msgpack.Decoder(Draft)
@@ -70,6 +71,7 @@ def begun(outline: Outline, cgroup: Cgroup, stdio: Stdio, netns: int | None, gat
         return None
     if max(numbers.values()) >= slots.FIRST_TAKEN:
         return None
+    own_score = int(read("/proc/self/oom_score_adj"))
     script = Script(draft.program, numbers)
     try:
         for place, text in draft.texts.items():
@@ -83,7 +85,7 @@ def begun(outline: Outline, cgroup: Cgroup, stdio: Stdio, netns: int | None, gat
     except BaseException:
         script.close()
         raise
-    return Attempt(script, draft.user, stdio)
+    return Attempt(script, draft.user, stdio, own_score if own_score != draft.oom_score else None)
 
 
 def _begin(script: Script, flags: int, cgroup: Cgroup) -> None:
@@ -98,8 +100,9 @@ def _begin(script: Script, flags: int, cgroup: Cgroup) -> None:
 class Attempt:
     """`hooper.api.isolation.Attempt`."""
 
-    def __init__(self, script: Script, user: oci.User, stdio: Stdio) -> None:
-        self._script, self._user, self._stdio = script, user, stdio
+    def __init__(self, script: Script, user: oci.User, stdio: Stdio, own_score: int | None) -> None:
+        """`own_score` is this process's, if the script sets another one: that holds for all that share its memory."""
+        self._script, self._user, self._stdio, self._own_score = script, user, stdio, own_score
 
     @property
     def pid(self) -> int:
@@ -115,11 +118,19 @@ class Attempt:
         script.fill(slots.GID, who.gid)
         script.fill(slots.GROUPS, len(who.groups))
         script.put(slots.GROUP_LIST, array("I", who.groups).tobytes())
+        if slots.PROGRAM in script.open_slots:
+            script.fill(slots.PROGRAM, self._found())
         if script.has(slots.HOME):
             script.put(slots.HOME, b"HOME=" + home)
         if who.uid:
             fds = (self._stdio.stdin, self._stdio.stdout, self._stdio.stderr)
             credentials.give_stdio(who.uid, [fd for fd in fds if fd is not None])
+
+    def _found(self) -> int:
+        number = 0
+        while self._script.result(slots.candidate(number)) != 0:
+            number += 1  # KeyError behind the last: it is nowhere
+        return self._script.address(slots.candidate(number))
 
     def _read(self, path: str) -> str:
         name = os.path.basename(path)
@@ -127,7 +138,10 @@ class Attempt:
         return self._script.read(name, size).decode("utf-8", "surrogateescape")
 
     def succeeded(self) -> bool:
-        return self._script.failure() is None
+        return self._script.failure() is None and self._script.result(slots.LAST) is not None
 
     def close(self) -> None:
         self._script.close()
+        if self._own_score is not None:
+            credentials.set_oom_score(self._own_score)
+            self._own_score = None

@@ -36,15 +36,18 @@ from hooper_isolation_namespaces.slots import (
     HOME,
     KEPT_GATE,
     KEPT_NETNS,
+    LAST,
     LONGEST_HOME,
     MOST_GROUPS,
     NETNS,
     PASSWD,
+    PROGRAM,
     STDERR,
     STDIN,
     STDOUT,
     UID,
     WAIT,
+    candidate,
 )
 
 ROOT_TEXT = ONE_MOUNT + 1
@@ -80,6 +83,11 @@ def draft(bundle: Bundle, cgroup: Cgroup, machine: str, last_capability: int) ->
 def root_texts(rootfs: Sequence[Mount]) -> dict[str, bytes]:
     """What is to be put in the places of the script that name the directories of its snapshot. Unusual as `draft`."""
     return {_root_place(number): _root_text(mount) + b"\0" for number, mount in enumerate(rootfs)}
+
+
+def oom_score(bundle: Bundle) -> int:
+    """As `credentials.set_oom_score` has it."""
+    return bundle.spec.process.oom_score_adj or 0
 
 
 def _root_place(number: int) -> str:
@@ -133,7 +141,7 @@ class _Drafter(FileDrafter):
         self._name_host()
         self._make_mounts()
         self._set_sysctls()
-        self._write_file("/proc/self/oom_score_adj", str(self._spec.process.oom_score_adj or 0), other=-errno.EACCES)
+        score = self.open("openat", sys.AT_FDCWD, "/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC, 0)
         for path in self._cgroup.entrances(self._spec.linux.resources):
             self._write_file(path, "0")
         if "cgroup" in self._asked:
@@ -144,8 +152,10 @@ class _Drafter(FileDrafter):
         self.call("close_range", 3, 0x7FFFFFFF, sys.CLOSE_RANGE_CLOEXEC)
         self._limit()
         self.call("chdir", self._spec.process.cwd or "/")
+        self._look_for_program()
         self.call("write", KEPT_GATE, GATE_READY, len(GATE_READY), accept=ANY)
         self.call("read", KEPT_GATE, self.room(WAIT, "word"), WAIT, accept=(1, WAIT))
+        self._set_oom_score(score)
         self._drop()
         self._execute()
 
@@ -234,6 +244,12 @@ class _Drafter(FileDrafter):
             path = next((file for file in _APPARMOR_FILES if os.path.exists(file)), _APPARMOR_FILES[-1])
             self._write_file(path, f"exec {profile}")
 
+    def _set_oom_score(self, fd: int) -> None:
+        """Late: whoever shares the memory, which is the monitor, gets the same score, until it takes its own again."""
+        text = str(oom_score(self._bundle))
+        self.call("write", fd, text, len(text), accept=ANY, other=-errno.EACCES)
+        self.close(fd)
+
     def _prctl(self, *arguments: int | Pointer) -> None:
         self.call("prctl", *arguments, *(0,) * (5 - len(arguments)), accept=ANY)
 
@@ -286,28 +302,31 @@ class _Drafter(FileDrafter):
 
     # --- the program ------------------------------------------------------------------------------
 
+    def _look_for_program(self) -> None:
+        """Before any right is given up: a filter need not allow to look. The monitor takes the first that is there."""
+        name = self._spec.process.args[0]
+        path = _variables(self._spec.process.env).get("PATH", "")
+        found = []
+        for number, directory in enumerate(path.split(":") if "/" not in name else ()):
+            mark = candidate(number)
+            place = self.text(os.path.join(directory or ".", name), mark)
+            found.append(self.call("faccessat", sys.AT_FDCWD, place, os.X_OK, other=-errno.ENOENT, mark=mark))
+        for step in found:
+            self.skip(step, other=False)
+
     def _execute(self) -> None:
         default = self.block(bytes(64))  # more than any struct sigaction
         for number in _SIGNALS:
             self.call("rt_sigaction", number, default, 0, 8)
-        self.call("rt_sigprocmask", 2, default, 0, 8)
+        self.call("rt_sigprocmask", 2, default, 0, 8, mark=LAST)
         process = self._spec.process
         args = self.vector([self.text(each) for each in process.args])
         variables = _variables(process.env)
         texts = [self.text(f"{name}={value}") for name, value in variables.items()]
         if not variables.get("HOME"):
             texts.append(self.block(bytes(LONGEST_HOME + 8), HOME))
-        env = self.vector(texts)
         name = process.args[0]
-        if "/" in name:
-            self.call("execve", name, args, env, accept=NEVER)
-            return
-        for directory in variables.get("PATH", "").split(":"):
-            candidate = os.path.join(directory or ".", name)
-            there = self.call("faccessat", sys.AT_FDCWD, candidate, os.X_OK, other=-errno.ENOENT)
-            with self.unless_other(there):
-                self.call("execve", candidate, args, env, accept=NEVER)
-        self.call("close", -1)  # it is nowhere
+        self.call("execve", name if "/" in name else PROGRAM, args, self.vector(texts), accept=NEVER)
 
 
 def _variables(env: Sequence[str]) -> dict[str, str]:

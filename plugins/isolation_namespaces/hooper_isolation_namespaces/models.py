@@ -48,7 +48,8 @@ def written(bundle: Bundle, cgroup: Cgroup, last_capability: int) -> bytes:
     except Unusual:
         return b""
     resources = None if drafted.makes_cgroup else bundle.spec.linux.resources
-    return _draft_encoder.encode(Draft(*drafted, texts, bundle.spec.process.user, resources))
+    score = drafting.oom_score(bundle)
+    return _draft_encoder.encode(Draft(*drafted, texts, bundle.spec.process.user, resources, score))
 
 
 def draft(bundle: Bundle, cgroup: Cgroup, last_capability: int) -> drafting.Drafted:

@@ -26,7 +26,7 @@ def rehearse(cgroup: Cgroup) -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.settimeout(PATIENCE_S)
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    draft = msgspec.msgpack.encode(Draft(_script(), 0, True, {slots.HOME: b""}, oci.User(), None))
+    draft = msgspec.msgpack.encode(Draft(_script(), 0, True, {slots.HOME: b""}, oci.User(), None, 0))
     try:
         with ours, theirs:
             outline = Outline("rehearsal", draft=draft)
